@@ -1,0 +1,116 @@
+"""What the back end holds for each front end: open files and sessions under the guest's numbers.
+
+A guest is named by the 16 bytes of its HELLO. Its queues share everything; two guests share
+nothing. With its last queue a guest is forgotten.
+"""
+
+import errno
+import threading
+from dataclasses import dataclass, field
+
+from cuse_crypto.abi.algorithms import CIPHERS, Cipher
+from cuse_crypto.wire.messages import NO_SUCH_HANDLE
+from cuse_crypto_backend.engines import Engine, EngineFile, EngineSession
+
+
+@dataclass(slots=True)
+class Session:
+    """An engine's session, and its row in the table."""
+
+    cipher: Cipher
+    engine: EngineSession
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True)
+class File:
+    """An engine's open file, and its sessions by number."""
+
+    engine: EngineFile
+    sessions: dict[int, Session] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """End all of it."""
+        for session in self.sessions.values():
+            session.engine.close()
+        self.sessions.clear()
+        self.engine.close()
+
+
+class Guest:
+    """The open files of one front end, by its handles. Errors are for the caller."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._files: dict[int, File] = {}
+        self.queues = 0
+
+    def open(self, handle: int) -> None:
+        """Open a file; again is no error, for a request may be repeated."""
+        if handle not in self._files:
+            self._files[handle] = File(self._engine.open())
+
+    def release(self, handle: int) -> None:
+        """Close a file and end its sessions; an unknown one is no error."""
+        file = self._files.pop(handle, None)
+        if file:
+            file.close()
+
+    def new_session(self, handle: int, ses: int, cipher_id: int, key: bytes) -> None:
+        """OSError(EINVAL) for an algorithm or a key that cannot be."""
+        file = self._file(handle)
+        cipher = CIPHERS.get(cipher_id)
+        if cipher is None or len(key) not in cipher.key_sizes:
+            raise OSError(errno.EINVAL, "no such cipher, or no such key")
+        self.end_session(handle, ses)
+        file.sessions[ses] = Session(cipher, file.engine.session(cipher, key))
+
+    def end_session(self, handle: int, ses: int) -> None:
+        """Forget a session; an unknown one is no error."""
+        session = self._file(handle).sessions.pop(ses, None)
+        if session:
+            session.engine.close()
+
+    def session(self, handle: int, ses: int) -> Session:
+        """OSError(ESTALE) if it is not here (any more)."""
+        session = self._file(handle).sessions.get(ses)
+        if session is None:
+            raise OSError(NO_SUCH_HANDLE, "no such session")
+        return session
+
+    def close(self) -> None:
+        """End all of it."""
+        for handle in list(self._files):
+            self.release(handle)
+
+    def _file(self, handle: int) -> File:
+        file = self._files.get(handle)
+        if file is None:
+            raise OSError(NO_SUCH_HANDLE, "no such open file")
+        return file
+
+
+class Guests:
+    """All guests. Used by several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._guests: dict[bytes, Guest] = {}
+        self._lock = threading.Lock()
+
+    def enter(self, name: bytes) -> Guest:
+        """One more queue of this guest."""
+        with self._lock:
+            guest = self._guests.setdefault(name, Guest(self._engine))
+            guest.queues += 1
+            return guest
+
+    def leave(self, name: bytes) -> None:
+        """One queue less; with the last one the guest is forgotten."""
+        with self._lock:
+            guest = self._guests[name]
+            guest.queues -= 1
+            if guest.queues:
+                return
+            del self._guests[name]
+        guest.close()

@@ -1,0 +1,202 @@
+"""The back end's server: listens, and gives every connection a thread that answers its requests.
+
+trio listens and ends; the threads block in their sockets. A message that breaks the protocol ends
+its connection and nothing else.
+"""
+
+import errno
+import logging
+import mmap
+import os
+import socket
+import struct
+from typing import Any
+
+import trio
+
+from cuse_crypto.abi.structs import Cop
+from cuse_crypto.wire import messages
+from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
+from cuse_crypto.wire.messages import BY_NAME, MAX_PAYLOAD, PeerError, Request
+from cuse_crypto_backend.engines import Engine
+from cuse_crypto_backend.engines.engine import SLACK
+from cuse_crypto_backend.guests import Guest, Guests
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 1024
+HELLO_DEADLINE = 5.0
+"""Seconds that a new connection may be silent."""
+_BUFFER = messages.max_length() + SLACK
+
+
+class Server:
+    """Serves front ends of the users in ``uids`` with ``engine``."""
+
+    def __init__(self, engine: Engine, uids: frozenset[int]) -> None:
+        self.engine = engine
+        self.guests = Guests(engine)
+        self._uids = uids
+
+    async def run(self, listener: socket.socket) -> None:
+        """Accept until cancelled, which ends all connections."""
+        listening = trio.socket.from_stdlib_socket(listener)
+        limiter = trio.CapacityLimiter(MAX_CONNECTIONS)
+        async with trio.open_nursery() as nursery:
+            while True:
+                accepted, _ = await listening.accept()
+                sock = socket.socket(fileno=accepted.detach())
+                if not self._is_allowed(sock):
+                    sock.close()
+                    continue
+                nursery.start_soon(self._serve, sock, limiter)
+
+    def _is_allowed(self, sock: socket.socket) -> bool:
+        """Who is at the other end of a Unix socket is the kernel's word, not the peer's."""
+        size = struct.calcsize("3i")
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid, uid, _ = struct.unpack("3i", credentials)
+        if uid not in self._uids:
+            log.warning(
+                "refused a front end of uid %d (pid %d); allow it with --allow-uid", uid, pid
+            )
+        return uid in self._uids
+
+    async def _serve(self, sock: socket.socket, limiter: trio.CapacityLimiter) -> None:
+        channel = Channel(self, sock)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_shut_when_cancelled, channel.connection)
+                await trio.to_thread.run_sync(channel.run, limiter=limiter)
+                nursery.cancel_scope.cancel()
+        finally:
+            sock.close()
+
+
+async def _shut_when_cancelled(connection: Connection) -> None:
+    """A thread that blocks in its socket is woken by the end of the socket."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        connection.shut()
+
+
+class Channel:
+    """One connection, in a thread of its own: methods are named after the message they answer."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._server = server
+        self.connection = Connection(sock, HELLO_DEADLINE)
+        self._request = memoryview(mmap.mmap(-1, _BUFFER))
+        self._reply = memoryview(mmap.mmap(-1, _BUFFER))
+        self._guest = Guest(server.engine)
+
+    def run(self) -> None:
+        """Answer until the peer goes or breaks the protocol."""
+        name = None
+        try:
+            name = self._hello()
+            if name is not None:
+                self.connection.set_deadline(0)
+                while (header := self.connection.receive(self._request)) is not None:
+                    self._answer(messages.unpack_request(self._request, header))
+        except PeerError as error:
+            log.warning("dropped a front end: %s", error)
+        except (ConnectionLost, PeerSilent) as error:
+            log.debug("lost a front end: %s", error)
+        finally:
+            if name is not None:
+                self._server.guests.leave(name)
+
+    def _hello(self) -> bytes | None:
+        """Agree with the peer; the guest's name, or None if it left without a word."""
+        header = self.connection.receive(self._request)
+        if header is None:
+            return None
+        request = messages.unpack_request(self._request, header)
+        if request.message.name != "HELLO" or request.body.magic != messages.MAGIC:
+            raise PeerError("it is no front end of cuse-crypto")
+        if request.body.version != messages.VERSION:
+            self._fail(request, errno.EPROTONOSUPPORT)
+            raise PeerError(f"it speaks version {request.body.version}, not {messages.VERSION}")
+        name: bytes = request.body.guest
+        engine = self._server.engine
+        names = sorted(engine.algorithms)
+        listed = struct.pack(f"<{len(names)}I", *names)
+        if len(listed) > request.writable[0]:
+            raise PeerError("it has no room for the list of algorithms")
+        at = request.message.reply_offset
+        self._reply[at : at + len(listed)] = listed
+        body = messages.Welcome(messages.VERSION, 0, 0, MAX_PAYLOAD, engine.name.encode())
+        self._guest = self._server.guests.enter(name)
+        try:
+            self._send(request, body, (len(listed),))
+        except BaseException:
+            self._server.guests.leave(name)
+            raise
+        return name
+
+    def _answer(self, request: Request) -> None:
+        """Do what is asked for, and reply once."""
+        handler = getattr(self, request.message.name, None)
+        if handler is None:
+            raise PeerError(f"{request.message.name} at this point")
+        try:
+            segments: tuple[int, ...] = handler(request) or ()
+        except OSError as error:
+            self._fail(request, error.errno or errno.EIO)
+        except Exception:
+            log.exception("a bug, answered with EIO: %s", request.message.name)
+            self._fail(request, errno.EIO)
+        else:
+            self._send(request, (), segments)
+
+    def _send(self, request: Request, body: Any, segments: tuple[int, ...]) -> None:
+        length = messages.pack_reply(self._reply, request.message, request.tag, body, segments)
+        self.connection.send(self._reply[:length])
+
+    def _fail(self, request: Request, status: int) -> None:
+        length = messages.pack_error(self._reply, request.message, request.tag, status)
+        self.connection.send(self._reply[:length])
+
+    def OPEN(self, request: Request) -> None:
+        """An open file."""
+        self._guest.open(request.body.handle)
+
+    def RELEASE(self, request: Request) -> None:
+        """The end of an open file."""
+        self._guest.release(request.body.handle)
+
+    def NEW_SESSION(self, request: Request) -> None:
+        """A session; the number is the front end's."""
+        body = request.body
+        key = bytes(request.readable[0])
+        self._guest.new_session(body.handle, body.ses, body.cipher, key)
+
+    def END_SESSION(self, request: Request) -> None:
+        """The end of a session."""
+        self._guest.end_session(request.body.handle, request.body.ses)
+
+    def CRYPT(self, request: Request) -> tuple[int, int]:
+        """One operation, straight from the request's buffer into the reply's."""
+        body = request.body
+        iv, src = request.readable
+        session = self._guest.session(body.handle, body.ses)
+        cipher = session.cipher
+        if body.op not in (Cop.ENCRYPT, Cop.DECRYPT) or len(iv) != cipher.iv_size:
+            raise OSError(errno.EINVAL, "no such operation")
+        if len(src) % cipher.block_size or request.writable[0] < len(src):
+            raise OSError(errno.EINVAL, "no such length")
+        at = request.message.reply_offset
+        dst = self._reply[at : at + len(src) + SLACK]
+        with session.lock:
+            session.engine.crypt(body.op, bytes(iv), src, dst)
+        return len(src), 0
+
+
+async def serve(
+    engine: Engine, listener: socket.socket, uids: frozenset[int] | None = None
+) -> None:
+    """Serve until cancelled; ``uids`` may connect: by default root and this process's own."""
+    allowed = uids if uids is not None else frozenset({0, os.geteuid()})
+    await Server(engine, allowed).run(listener)

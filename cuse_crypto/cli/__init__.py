@@ -1,0 +1,1 @@
+"""The command line ``cuse-crypto``: arguments and wiring, a file a command."""

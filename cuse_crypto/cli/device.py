@@ -1,0 +1,76 @@
+"""``cuse-crypto device``: the front end alone."""
+
+from typing import Any
+
+import click
+import trio
+
+from cuse_crypto.cli.options import (
+    AddressType,
+    announce,
+    follow_parent,
+    node_options,
+    set_up_process,
+    verbose_option,
+)
+from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.errors import Failure
+from cuse_crypto.wire.address import Address
+
+
+@click.command("device")
+@click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
+@node_options
+@click.option("--with-parent", is_flag=True, hidden=True)
+@verbose_option
+def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
+    """Make the node and forward what programs ask of it to a back end, until SIGTERM."""
+    set_up_process("device", verbose)
+    if with_parent:
+        follow_parent()
+    trio.run(_serve, address, options)
+
+
+async def _serve(address: Address, options: dict[str, Any]) -> None:
+    from cuse_crypto.frontend.queue import BackendGone
+    from cuse_crypto.frontend.server import Server
+    from cuse_crypto.fuse.node import Attributes, choose
+
+    async with until_signalled() as ended:
+        attributes = Attributes.named(options["mode"], options["owner"], options["group"])
+        node, reason = choose(options["name"], options["kind"], attributes)
+        try:
+            server = Server(
+                node,
+                address,
+                workers=options["workers"],
+                deadline=options["deadline"],
+                direct=options["memory"] == "auto",
+            )
+            try:
+                engine = server.connect()
+            except BackendGone as error:
+                remedy = f"start it with: cuse-crypto backend --listen {address}"
+                raise Failure(f"{error.strerror}; {remedy}") from None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.run)
+                announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
+                await _first(ended, server.ended)
+                signalled = ended.is_set()
+                await server.stop()
+            if not signalled:
+                raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
+        finally:
+            node.close()
+
+
+async def _first(*events: trio.Event) -> None:
+    """Wait for any one of them."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)

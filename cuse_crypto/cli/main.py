@@ -1,0 +1,60 @@
+"""``cuse-crypto``: the group of commands, and how a failure ends one.
+
+Exit status: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import importlib
+import sys
+
+import click
+
+from cuse_crypto import __version__
+from cuse_crypto.errors import Failure
+
+COMMANDS = {
+    "up": "cuse_crypto.cli.up",
+    "device": "cuse_crypto.cli.device",
+    "backend": "cuse_crypto.cli.backend",
+    "doctor": "cuse_crypto.cli.doctor",
+    "include-dir": "cuse_crypto.cli.include_dir",
+}
+"""Each is the function ``command`` of its module, imported when it is needed."""
+
+
+class Commands(click.Group):
+    """A group that imports a command only to run or to describe it: start-up stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """None for an unknown name."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name]).command
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cuse-crypto")
+def cli() -> None:
+    """A /dev/crypto without a kernel module.
+
+    `cuse-crypto up` makes /dev/cryptodev0 and serves it until Ctrl-C.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli(prog_name="cuse-crypto", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(1)
+    except Failure as failure:
+        sys.exit(f"cuse-crypto: {failure}")

@@ -1,0 +1,140 @@
+"""Options that several commands share, stated once."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from cuse_crypto.wire.address import Address
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+DEFAULT_NAME = "cryptodev0"
+
+
+class AddressType(click.ParamType[Address]):
+    """``unix:PATH`` and its like."""
+
+    name = "address"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        """A usage error for what is no address."""
+        from cuse_crypto.errors import Failure
+
+        try:
+            return Address.parse(value)
+        except Failure as failure:
+            self.fail(str(failure), param, ctx)
+
+
+class OctalType(click.ParamType[int]):
+    """Permission bits, in octal as chmod takes them."""
+
+    name = "octal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """A usage error for anything but 0 to 777 in octal."""
+        try:
+            mode = value if isinstance(value, int) else int(value, 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o777:
+            self.fail(f"{value!r} is no mode; write it in octal, as in 0660", param, ctx)
+        return mode
+
+
+def _together(*options: Callable[[Any], Any]) -> Callable[[FunctionT], FunctionT]:
+    def decorate(function: FunctionT) -> FunctionT:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+node_options = _together(
+    click.option("--name", default=DEFAULT_NAME, show_default=True, help="Of the node in /dev."),
+    click.option(
+        "--node",
+        "kind",
+        type=click.Choice(["auto", "cuse", "mounted"]),
+        default="auto",
+        show_default=True,
+        help="A character device (cuse), or a file mounted at the same place.",
+    ),
+    click.option(
+        "--mode",
+        type=OctalType(),
+        default="0660",
+        show_default=True,
+        help="Permission bits of the node. On a cuse node an udev rule may change them later: "
+        'KERNEL=="cryptodev*", SUBSYSTEM=="cuse", MODE="0666".',
+    ),
+    click.option("--owner", default="root", show_default=True, help="Of the node."),
+    click.option("--group", default="root", show_default=True, help="Of the node."),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 256),
+        default=16,
+        show_default=True,
+        help="At most so many requests at once; two to begin with.",
+    ),
+    click.option(
+        "--deadline",
+        type=click.FloatRange(0.1, 3600),
+        default=30.0,
+        show_default=True,
+        help="Seconds for one answer of the back end.",
+    ),
+    click.option(
+        "--memory",
+        type=click.Choice(["auto", "retry"]),
+        default="auto",
+        show_default=True,
+        help="How the memory of callers is reached: ourselves where the kernel lets us (auto), or "
+        "always by the kernel (retry; cuse only, 128 KiB at most).",
+    ),
+)
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "cryptodev", "openssl", "null"]),
+    default="auto",
+    show_default=True,
+    help="Where operations are computed: this host's /dev/crypto, OpenSSL, or nowhere (copies).",
+)
+
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+
+
+def set_up_process(command: str, verbose: bool) -> None:
+    """Name the process for ps, and send the log to standard error."""
+    import setproctitle
+
+    setproctitle.setproctitle(" ".join(["cuse-crypto", *sys.argv[1:]]))
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format=f"cuse-crypto {command}: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def announce(text: str) -> None:
+    """One line on standard output, at once."""
+    print(text, flush=True)
+
+
+def follow_parent() -> None:
+    """Be sent SIGTERM when the parent dies, however it dies (prctl(2), PR_SET_PDEATHSIG)."""
+    import ctypes
+    import signal
+
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != parent or parent == 1:
+        sys.exit(1)

@@ -1,0 +1,139 @@
+"""``cuse-crypto up``: back end and front end as two children, one command."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from cuse_crypto.cli.options import (
+    announce,
+    engine_option,
+    node_options,
+    set_up_process,
+    verbose_option,
+)
+from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.errors import Failure
+
+RUNTIME = Path("/run/cuse-crypto")
+PATIENCE = 10.0
+"""Seconds that a child may take to end before it is killed."""
+
+
+@click.command("up")
+@node_options
+@engine_option
+@verbose_option
+def command(engine: str, verbose: bool, **options: Any) -> None:
+    """Make /dev/cryptodev0 and serve it, until Ctrl-C.
+
+    Starts the back end and the front end as two processes of their own.
+    """
+    set_up_process("up", verbose)
+    with _runtime_folder() as folder:
+        address = f"unix:{folder / 'backend.sock'}"
+        flags = ["-v"] if verbose else []
+        backend = ["backend", "--listen", address, "--engine", engine, *flags]
+        device = ["device", "--backend", address, *flags]
+        for name, value in options.items():
+            spelled = f"{value:o}" if name == "mode" else str(value)
+            device += ["--node" if name == "kind" else f"--{name}", spelled]
+        trio.run(_supervise, backend, device)
+
+
+@contextlib.contextmanager
+def _runtime_folder() -> Iterator[Path]:
+    """A private folder for the socket, removed at the end."""
+    parent = None
+    with contextlib.suppress(OSError):
+        RUNTIME.mkdir(mode=0o755, exist_ok=True)
+        parent = RUNTIME if os.access(RUNTIME, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="up-", dir=parent) as folder:
+        yield Path(folder)
+    with contextlib.suppress(OSError):
+        RUNTIME.rmdir()
+
+
+class Child:
+    """A command of this program in a process group of its own, so that Ctrl-C is ours alone."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.name = "back end" if arguments[0] == "backend" else "front end"
+        # Started from the main thread, which --with-parent ties its life to.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cuse_crypto", *arguments, "--with-parent"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
+
+    async def ready(self) -> str:
+        """Wait for its line ``ready: ...``; Failure if it ends instead (it has said why)."""
+        assert self.process.stdout is not None
+        async with trio.lowlevel.FdStream(os.dup(self.process.stdout.fileno())) as stream:
+            line = b""
+            async for part in stream:
+                line += part
+                if line.endswith(b"\n"):
+                    return line.decode().strip()
+        raise Failure(f"the {self.name} {await self.ended()}")
+
+    async def ended(self) -> str:
+        """Wait for its end; how it ended."""
+        status = await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
+
+    async def stop(self) -> int:
+        """End it in an orderly way, and kill it if that takes too long; its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with trio.move_on_after(PATIENCE):
+                await self.ended()
+            if self.process.poll() is None:
+                self.process.kill()
+        return self.process.wait()
+
+
+async def _supervise(backend_arguments: list[str], device_arguments: list[str]) -> None:
+    """The front end ends first, so that its last requests are answered."""
+    async with until_signalled() as signalled:
+        children: list[Child] = []
+        failures: list[str] = []
+
+        async def watch(child: Child) -> None:
+            how = await child.ended()
+            failures.append(f"the {child.name} {how}")
+            signalled.set()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when, signalled, nursery.cancel_scope)
+                for arguments in (backend_arguments, device_arguments):
+                    child = Child(arguments)
+                    children.append(child)
+                    line = await child.ready()
+                    nursery.start_soon(watch, child)
+                announce(line)
+                await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                for child in reversed(children):
+                    if await child.stop() and not failures:
+                        failures.append(f"the {child.name} did not end in an orderly way")
+        if failures:
+            raise Failure(failures[0])
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

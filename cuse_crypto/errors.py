@@ -1,0 +1,5 @@
+"""The one exception that ends a command: a line for the user that names the remedy."""
+
+
+class Failure(Exception):
+    """Something this machine, the command line or a peer does not allow. One line, with its remedy."""

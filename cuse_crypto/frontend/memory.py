@@ -1,0 +1,165 @@
+"""``copy_from_user`` and ``copy_to_user``: the memory of a caller that sleeps in its ioctl.
+
+*Direct*: process_vm_readv(2) and process_vm_writev(2). Safe from reuse of the pid, since the
+calling thread cannot leave the kernel before it is answered. *Retried*: the kernel copies for us
+and repeats the request (FUSE_IOCTL_RETRY); only a CUSE node may ask for that.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from cuse_crypto.frontend.arena import SCRATCH, Arena
+from cuse_crypto.fuse import protocol
+
+_LOCAL, _REMOTE = SCRATCH, SCRATCH + 1024
+CAP_SYS_PTRACE = 19
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_argtypes = [ctypes.c_int, *[ctypes.c_size_t] * 5]
+_libc.process_vm_readv.argtypes = _libc.process_vm_writev.argtypes = _argtypes
+_libc.process_vm_readv.restype = _libc.process_vm_writev.restype = ctypes.c_ssize_t
+
+
+class Range(NamedTuple):
+    """``length`` bytes at the caller's ``address``."""
+
+    address: int
+    length: int
+
+
+class Piece(NamedTuple):
+    """``length`` bytes at ``offset`` of the arena that belong at the caller's ``address``."""
+
+    address: int
+    offset: int
+    length: int
+
+
+class Unreachable(Exception):
+    """The memory of this caller may not be touched from here."""
+
+
+class Retry(Exception):
+    """The kernel has to copy ``readable``, make room for ``writable``, and ask again."""
+
+    def __init__(self, readable: Sequence[Range], writable: Sequence[Range]) -> None:
+        super().__init__()
+        self.readable = readable
+        self.writable = writable
+
+
+class CallerMemory(Protocol):
+    """Either way to the caller's memory."""
+
+    def copy_from_user(
+        self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
+    ) -> None:
+        """Copy ``ranges``, one behind the other, to ``offset`` of the arena.
+
+        ``writable`` says what copy_to_user will be given. OSError(EFAULT) when a byte is missing.
+        """
+
+    def copy_to_user(self, pieces: Sequence[Piece]) -> None:
+        """Copy out of the arena. OSError(EFAULT) at the first byte that cannot be written."""
+
+
+def _fault() -> OSError:
+    return OSError(errno.EFAULT, "bad address")
+
+
+class DirectMemory:
+    """The caller's memory by system call; one object serves a worker for all its callers."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._view = arena.view
+        self._base = arena.address
+        self.pid = 0
+
+    def copy_from_user(
+        self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
+    ) -> None:
+        """One process_vm_readv."""
+        vector = [number for item in ranges for number in item]
+        total = sum(vector[1::2])
+        struct.pack_into("=2Q", self._view, _LOCAL, self._base + offset, total)
+        struct.pack_into(f"={len(vector)}Q", self._view, _REMOTE, *vector)
+        local, remote = self._base + _LOCAL, self._base + _REMOTE
+        copied = _libc.process_vm_readv(self.pid, local, 1, remote, len(ranges), 0)
+        if copied != total:
+            self._failed(copied)
+
+    def copy_to_user(self, pieces: Sequence[Piece]) -> None:
+        """One process_vm_writev."""
+        if not pieces:
+            return
+        base = self._base
+        sources = [number for _, at, length in pieces for number in (base + at, length)]
+        targets = [number for address, _, length in pieces for number in (address, length)]
+        form = f"={len(sources)}Q"
+        struct.pack_into(form, self._view, _LOCAL, *sources)
+        struct.pack_into(form, self._view, _REMOTE, *targets)
+        count = len(pieces)
+        copied = _libc.process_vm_writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
+        if copied != sum(sources[1::2]):
+            self._failed(copied)
+
+    def _failed(self, copied: int) -> None:
+        error = ctypes.get_errno()
+        if copied < 0 and error in (errno.EPERM, errno.ESRCH, errno.ENOSYS):
+            raise Unreachable(f"process {self.pid}: errno {error}")
+        raise _fault()
+
+
+class RetriedMemory:
+    """The caller's memory as the kernel passed it along with one request.
+
+    ``payload`` holds the ranges asked for in the round before, one behind the other; the ranges
+    are derived afresh in every round, so nothing is remembered between rounds.
+    """
+
+    def __init__(self, arena: Arena, payload: memoryview, out_size: int) -> None:
+        self._view = arena.view
+        self._payload = payload
+        self._out_size = out_size
+        self._readable: list[Range] = []
+        self._used = 0
+        self.output: list[memoryview] = []
+
+    def copy_from_user(
+        self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
+    ) -> None:
+        """From the payload; Retry when it or the room for results is not as large as needed."""
+        self._readable += ranges
+        total = sum(length for _, length in ranges)
+        room = sum(length for _, length in writable)
+        if max(total, room) > protocol.MAX_TRANSFER:
+            raise OSError(errno.ENOMEM, "more than the kernel copies for a server")
+        part = self._payload[self._used : self._used + total]
+        if len(part) < total or room > self._out_size:
+            raise Retry(self._readable, writable)
+        self._used += total
+        self._view[offset : offset + total] = part
+
+    def copy_to_user(self, pieces: Sequence[Piece]) -> None:
+        """Keeps what the kernel is to copy; the ranges are those that were announced."""
+        self.output += [self._view[at : at + length] for _, at, length in pieces]
+
+
+def why_not_direct() -> str | None:
+    """Why caller memory cannot be reached directly, with the remedy; None if it can be."""
+    arena = Arena()
+    memory = DirectMemory(arena)
+    memory.pid = os.getpid()
+    try:
+        memory.copy_from_user([Range(arena.address, 1)], _REMOTE + 1024)
+    except Unreachable:
+        return "process_vm_readv is forbidden here; allow it in the seccomp filter"
+    with open("/proc/self/status") as status:
+        capabilities = next(int(line.split()[1], 16) for line in status if "CapEff" in line)
+    if not capabilities >> CAP_SYS_PTRACE & 1:
+        return "other users' memory is closed; run as root, or grant CAP_SYS_PTRACE"
+    return None

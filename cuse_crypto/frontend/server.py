@@ -1,0 +1,358 @@
+"""The server of one node: workers that each take a request, have it done, and answer it once.
+
+A worker is a thread with its own memory and its own queue to the back end. There is always one
+more than is busy (up to a limit), so that a caller's signal is seen while others wait.
+"""
+
+import errno
+import logging
+import os
+import select
+import stat
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import trio
+
+from cuse_crypto.frontend.arena import Arena
+from cuse_crypto.frontend.files import OpenFiles
+from cuse_crypto.frontend.marshal import Marshal
+from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
+from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse.node import Attributes, Node
+from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.layout import Buffer
+from cuse_crypto.wire.address import Address
+
+log = logging.getLogger(__name__)
+
+FIRST_WORKERS = 2
+GRACE = 0.1
+"""Seconds that an operation may still take after a signal that does not kill its caller."""
+DRAIN = 1.0
+"""Seconds that operations under way may still take when the node is removed."""
+GUEST_SIZE = 16
+
+_IOCTL_OUT = layouts("FUSE_IOCTL")[1]
+_DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
+_ATTR_OUT = layouts("FUSE_SETATTR")[1]
+
+
+class Interrupted(Exception):
+    """The caller was given EINTR by another worker; nothing is left to answer."""
+
+
+class Server:
+    """Serves ``node`` from the back end at ``address`` until ``stop`` is called or the node goes."""
+
+    def __init__(
+        self, node: Node, address: Address, *, workers: int, deadline: float, direct: bool = True
+    ) -> None:
+        """``workers``: at most; ``deadline``: seconds for one answer of the back end;
+        ``direct``: touch caller memory ourselves where the kernel lets us."""
+        self.node = node
+        self.files = OpenFiles()
+        self.direct = direct
+        self.limit = workers
+        self.idle = 0
+        self.waiting: dict[int, Ticket] = {}
+        """Requests that may still be answered with EINTR, by ``unique``."""
+        self._connect = partial(Queue, address, os.urandom(GUEST_SIZE), deadline=deadline)
+        self._queues: list[Queue] = []
+        self._lock = threading.Lock()
+        self._stopping = False
+        self.ended = trio.Event()
+        """Set when the node is gone, whoever took it away."""
+        self._start_worker: Callable[[], None] = lambda: None
+
+    def connect(self) -> str:
+        """Meet the back end; the name of its engine. BackendGone if it is not there."""
+        queue = self._connect(number=0)
+        try:
+            queue.connect()
+            return queue.engine
+        finally:
+            queue.close()
+
+    async def run(self) -> None:
+        """Serve until the end of the node."""
+        limiter = trio.CapacityLimiter(self.limit)
+        token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+
+            def start() -> None:
+                if len(self._queues) < self.limit and not self._stopping:
+                    queue = self._connect(number=len(self._queues))
+                    self._queues.append(queue)
+                    run = Worker(self, queue).run
+                    nursery.start_soon(partial(trio.to_thread.run_sync, run, limiter=limiter))
+
+            self._start_worker = partial(token.run_sync_soon, start)
+            for _ in range(min(FIRST_WORKERS, self.limit)):
+                start()
+        self.ended.set()
+
+    async def stop(self) -> None:
+        """Remove the node; what is under way may finish first, for a moment."""
+        self._stopping = True
+        with trio.move_on_after(DRAIN):
+            while self.waiting:
+                await trio.sleep(0.01)
+        self.node.abort()
+        for queue in self._queues:
+            queue.shut()
+
+    def taken(self) -> None:
+        """A worker has taken a request; if it was the last that was idle, start one more."""
+        with self._lock:
+            self.idle -= 1
+            busy = self.idle == 0
+        if busy:
+            self._start_worker()
+
+    def ready(self) -> None:
+        """A worker is about to wait for a request."""
+        with self._lock:
+            self.idle += 1
+
+    def interrupt(self, unique: int) -> bool:
+        """A signal for the caller of ``unique`` came; False if that request is not known (yet)."""
+        ticket = self.waiting.get(unique)
+        if ticket is None:
+            return False
+        if _is_dying(ticket.thread):
+            self._give_up(ticket)
+        else:
+            # Most operations end within the grace, as the driver's do, which heeds no signal.
+            timer = threading.Timer(GRACE, self._give_up, [ticket])
+            timer.daemon = True
+            timer.start()
+        return True
+
+    def _give_up(self, ticket: "Ticket") -> None:
+        ticket.interrupted = True
+        if self.waiting.pop(ticket.unique, None):
+            self.node.channel.reply(ticket.unique, errno.EINTR)
+
+
+class Ticket:
+    """The right to answer one ioctl, which is taken once."""
+
+    __slots__ = ("_claimed", "_waiting", "interrupted", "thread", "unique")
+
+    def __init__(self, unique: int, thread: int, waiting: "dict[int, Ticket]") -> None:
+        """``thread``: the caller's thread id, as the kernel gave it."""
+        self.unique = unique
+        self.thread = thread
+        self.interrupted = False
+        self._claimed = False
+        self._waiting = waiting
+        waiting[unique] = self
+
+    def claim(self) -> None:
+        """From here on nobody else answers; Interrupted if somebody has.
+
+        When claimed before: OSError(EINTR) if the caller was interrupted since.
+        """
+        if not self._claimed:
+            # One pop of a dict is atomic, so that exactly one thread gets the ticket.
+            if self._waiting.pop(self.unique, None) is None:
+                raise Interrupted
+            self._claimed = True
+        elif self.interrupted:
+            raise OSError(errno.EINTR, "interrupted")
+
+    def settle(self) -> None:
+        """Claim, if that has not been done."""
+        if not self._claimed:
+            self.claim()
+
+
+def _is_dying(thread: int) -> bool:
+    """True when the thread has a SIGKILL pending, as after any signal that ends its process."""
+    try:
+        with open(f"/proc/{thread}/status") as status:
+            pending = [line.split()[1] for line in status if line.startswith(("SigPnd", "ShdPnd"))]
+    except OSError:
+        return True
+    return any(int(mask, 16) & 1 << 8 for mask in pending)
+
+
+class Worker:
+    """One thread: methods are named after the request that they answer, and give its body."""
+
+    def __init__(self, server: Server, queue: Queue) -> None:
+        self._server = server
+        self._channel = server.node.channel
+        self._queue = queue
+        self._arena = Arena()
+        self._memory = DirectMemory(self._arena)
+        self._marshal = Marshal(self._arena, queue)
+        self._afterwards: Callable[[], object] | None = None
+        self._handlers: dict[int, Callable[[Request], Buffer]] = {
+            row.number: getattr(self, row.name)
+            for row in protocol.OPCODES.values()
+            if hasattr(self, row.name)
+        }
+
+    def run(self) -> None:
+        """Serve until the channel ends."""
+        buffer = self._arena.read_buffer
+        server = self._server
+        server.ready()
+        while size := self._channel.read(buffer):
+            server.taken()
+            try:
+                self._serve(buffer[:size])
+            except protocol.ProtocolError as error:
+                log.error("from the kernel: %s", error)
+            server.ready()
+        self._queue.close()
+
+    def _serve(self, message: memoryview) -> None:
+        """Answer one request; the only place that does, but for Server._give_up."""
+        request = protocol.decode(message)
+        unique, opcode = request.header.unique, request.opcode
+        handler = self._handlers.get(opcode.number)
+        body: Buffer = b""
+        error = 0
+        try:
+            if handler:
+                body = handler(request)
+            else:
+                error = opcode.unhandled
+        except Interrupted:
+            return
+        except Exception as failure:
+            error = errno_of(failure)
+        if opcode.answered:
+            self._channel.reply(unique, error, body)
+        if self._afterwards:
+            task, self._afterwards = self._afterwards, None
+            try:
+                task()
+            except OSError as failure:
+                log.debug("after %s: %s", opcode.name, failure)
+
+    def FUSE_OPEN(self, request: Request) -> Buffer:
+        """ENODEV where there is no back end."""
+        file = self._server.files.open()
+        try:
+            self._marshal.open(file)
+        except BackendGone as error:
+            self._server.files.release(file.fh)
+            log.error("%s", error.strerror)
+            raise OSError(errno.ENODEV, "no back end") from error
+        except OSError:
+            self._server.files.release(file.fh)
+            raise
+        flags = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM
+        return layouts("FUSE_OPEN")[1].bytes(protocol.fuse_open_out(file.fh, flags))
+
+    def FUSE_RELEASE(self, request: Request) -> Buffer:
+        """Answered at once; the back end is told afterwards."""
+        file = self._server.files.release(request.body.fh)
+        if file:
+            self._afterwards = partial(self._marshal.release, file)
+        return b""
+
+    def FUSE_IOCTL(self, request: Request) -> Buffer:
+        """Do the ioctl, with the caller's memory reached in the way that works."""
+        server, body = self._server, request.body
+        pid = request.header.pid
+        file = server.files[body.fh]
+        unrestricted = body.flags & IoctlFlag.UNRESTRICTED
+        memory: DirectMemory | RetriedMemory = self._memory
+        self._memory.pid = pid
+        # Only a round of the retry protocol brings memory along on a CUSE node.
+        if unrestricted and (body.in_size or body.out_size or not pid or not server.direct):
+            memory = RetriedMemory(self._arena, request.payload, body.out_size)
+        elif not pid:
+            raise OSError(errno.EFAULT, "a caller outside this pid namespace")
+
+        ticket = Ticket(request.header.unique, pid, server.waiting)
+        argument = body.cmd, body.arg, body.flags
+        try:
+            try:
+                self._marshal.ioctl(file, *argument, memory, ticket.claim)
+            except Unreachable:
+                if not unrestricted:
+                    raise
+                memory = RetriedMemory(self._arena, request.payload, 0)
+                self._marshal.ioctl(file, *argument, memory, ticket.claim)
+        except Retry as retry:
+            return _retry_reply(retry)
+        finally:
+            ticket.settle()
+        if isinstance(memory, RetriedMemory):
+            return b"".join([_DONE, *memory.output])
+        return _DONE
+
+    def FUSE_POLL(self, request: Request) -> Buffer:
+        """Always writable, never readable, as the driver's node is."""
+        revents = request.body.events & (select.POLLOUT | select.POLLWRNORM)
+        return layouts("FUSE_POLL")[1].bytes(protocol.fuse_poll_out(revents))
+
+    def FUSE_INTERRUPT(self, request: Request) -> Buffer:
+        """Not answered, unless it came before the request that it is for: the kernel asks again."""
+        if not self._server.interrupt(request.body.unique):
+            self._channel.reply(request.header.unique, errno.EAGAIN)
+        return b""
+
+    def FUSE_GETATTR(self, request: Request) -> Buffer:
+        """The mounted file, as stat(2) shows it."""
+        return _attributes(self._server.node.attributes)
+
+    def FUSE_SETATTR(self, request: Request) -> Buffer:
+        """chmod(2) and chown(2) work as on a device node; truncate(2) is EINVAL."""
+        change, attributes = request.body, self._server.node.attributes
+        if change.valid & protocol.Fattr.SIZE:
+            raise OSError(errno.EINVAL, "a device has no size")
+        if change.valid & protocol.Fattr.MODE:
+            attributes.mode = stat.S_IMODE(change.mode)
+        if change.valid & protocol.Fattr.UID:
+            attributes.uid = change.uid
+        if change.valid & protocol.Fattr.GID:
+            attributes.gid = change.gid
+        return _attributes(attributes)
+
+    def FUSE_STATFS(self, request: Request) -> Buffer:
+        """An empty file system."""
+        reply = protocol.fuse_statfs_out(0, 0, 0, 0, 0, 4096, 255, 4096)
+        return protocol.BY_NAME["FUSE_STATFS"].reply.bytes(reply)  # type: ignore[union-attr]
+
+
+def _attributes(attributes: Attributes) -> bytes:
+    now = int(time.time())
+    reply: dict[str, Any] = dict.fromkeys(_ATTR_OUT.record._fields, 0)
+    reply |= {"ino": 1, "nlink": 1, "blksize": 4096, "atime": now, "mtime": now, "ctime": now}
+    reply |= {"mode": stat.S_IFREG | attributes.mode}
+    reply |= {"uid": attributes.uid, "gid": attributes.gid}
+    return _ATTR_OUT.bytes(protocol.fuse_attr_out(**reply))
+
+
+def _retry_reply(retry: Retry) -> bytes:
+    """What asks the kernel to copy these ranges and come again."""
+    ranges = [*retry.readable, *retry.writable]
+    if len(ranges) > protocol.FUSE_IOCTL_MAX_IOV:
+        raise OSError(errno.ENOMEM, "more ranges than the kernel takes")
+    head = protocol.fuse_ioctl_out(0, IoctlFlag.RETRY, len(retry.readable), len(retry.writable))
+    parts = [protocol.IOVEC.bytes(protocol.fuse_ioctl_iovec(*item)) for item in ranges]
+    return b"".join([_IOCTL_OUT.bytes(head), *parts])
+
+
+def errno_of(failure: Exception) -> int:
+    """The one place where an exception becomes what a caller sees."""
+    if isinstance(failure, OSError) and failure.errno:
+        if isinstance(failure, BackendGone):
+            log.error("%s", failure.strerror)
+        return failure.errno
+    if isinstance(failure, Unreachable):
+        log.error("caller memory is closed to this process; grant it CAP_SYS_PTRACE (%s)", failure)
+        return errno.EFAULT
+    log.exception("a bug, answered with EIO", exc_info=failure)
+    return errno.EIO

@@ -1,0 +1,153 @@
+"""A FUSE file system whose root is one regular file, mounted over the path of the device.
+
+For kernels without CUSE. Unmodified programs open it and make ioctls; the kernel copies the
+argument structure itself, by the size and direction in the request number.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import threading
+from pathlib import Path
+
+from cuse_crypto.errors import Failure
+from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse.channel import Channel
+from cuse_crypto.fuse.node import DEV, Attributes, Kind, open_kernel, taken
+
+FUSE = DEV / "fuse"
+TYPE = "fuse.cuse-crypto"
+REMEDY = "modprobe fuse"
+MOUNTS = Path("/proc/self/mountinfo")
+
+# sys/mount.h
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
+MNT_FORCE, MNT_DETACH = 0x1, 0x2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def why_no_mount() -> str | None:
+    """Why this machine cannot mount a node, with the remedy; None if it seems that it can."""
+    try:
+        os.close(open_kernel(FUSE, REMEDY))
+    except Failure as failure:
+        return str(failure)
+    if os.geteuid() != 0:
+        return f"uid {os.geteuid()} may not mount; run as root"
+    return None
+
+
+class MountedNode:
+    """``/dev/<name>`` as a mounted file, over a placeholder that an flock marks as in use."""
+
+    kind: Kind = "mounted"
+
+    def __init__(self, name: str, attributes: Attributes) -> None:
+        self.path = DEV / name
+        self.attributes = attributes
+        self._mounted = False
+        reason = why_no_mount()
+        if reason:
+            raise Failure(reason)
+        self._placeholder = _claim(self.path)
+        self.channel = Channel(-1)
+        try:
+            self.channel = Channel(open_kernel(FUSE, REMEDY))
+            self._mount()
+            self._initialise()
+        except BaseException:
+            self.close()
+            raise
+
+    def _mount(self) -> None:
+        options = (
+            f"fd={self.channel.fd},rootmode={stat.S_IFREG:o},user_id={os.geteuid()},"
+            f"group_id={os.getegid()},allow_other,default_permissions"
+        )
+        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        arguments = self.path.name, os.fspath(self.path), TYPE, options
+        if _libc.mount(*(text.encode() for text in arguments[:3]), flags, options.encode()):
+            reason = os.strerror(ctypes.get_errno())
+            raise Failure(f"cannot mount {self.path}: {reason}; run as root with CAP_SYS_ADMIN")
+        self._mounted = True
+
+    def _initialise(self) -> None:
+        buffer = memoryview(bytearray(protocol.READ_BUFFER))
+        request = protocol.decode(buffer[: self.channel.read(buffer)])
+        if request.opcode.name != "FUSE_INIT":
+            raise protocol.ProtocolError(f"{request.opcode.name} came before FUSE_INIT")
+        self.channel.reply(request.header.unique, 0, protocol.init_reply(request.body))
+
+    def abort(self) -> None:
+        """Unmount, and end the connection also for those who have the file open."""
+        if self._mounted:
+            self._mounted = False
+            _unmount(self.path, MNT_FORCE | MNT_DETACH)
+
+    def close(self) -> None:
+        """Unmount and remove the placeholder."""
+        self.abort()
+        self.channel.close()
+        if self._placeholder >= 0:
+            self.path.unlink(missing_ok=True)
+            os.close(self._placeholder)
+            self._placeholder = -1
+
+
+def _claim(path: Path) -> int:
+    """The locked descriptor of an empty file at ``path``; what a killed predecessor left is reused."""
+    if _mount_type(path) == TYPE and _is_stale(path):
+        _unmount(path, MNT_DETACH)
+    if _mount_type(path) == TYPE:
+        raise taken(path, "it is being served")
+    flags = os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0)
+    except OSError as error:
+        raise Failure(f"cannot create {path}: {error.strerror}; choose another --name") from None
+    status = os.fstat(fd)
+    try:
+        if not stat.S_ISREG(status.st_mode) or status.st_size:
+            raise taken(path, "it exists and is not ours")
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, BlockingIOError):
+            raise taken(path, "it is being served") from None
+        raise
+    return fd
+
+
+def _mount_type(path: Path) -> str | None:
+    """The file system type of the topmost mount at ``path`` itself (proc_pid_mountinfo(5))."""
+    found = None
+    for line in MOUNTS.read_text().splitlines():
+        fields = line.split()
+        if fields[4] == os.fspath(path):
+            found = fields[fields.index("-") + 1]
+    return found
+
+
+def _is_stale(path: Path) -> bool:
+    """True when the process that served the mount is gone, which the kernel says by ENOTCONN."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            path.stat()
+        except OSError as error:
+            answers.append(error.errno == errno.ENOTCONN)
+
+    # A server that is stopped answers never; it is there all the same.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout=2)
+    return any(answers)
+
+
+def _unmount(path: Path, flags: int) -> None:
+    if _libc.umount2(os.fspath(path).encode(), flags):
+        raise Failure(f"cannot unmount {path}: {os.strerror(ctypes.get_errno())}")

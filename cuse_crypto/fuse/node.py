@@ -1,0 +1,92 @@
+"""What both kinds of device node have in common, and the choice between them."""
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from cuse_crypto.errors import Failure
+from cuse_crypto.fuse.channel import Channel
+
+DEV = Path("/dev")
+NODE_NAME_MAX = 64
+Kind = Literal["cuse", "mounted"]
+
+
+@dataclass
+class Attributes:
+    """Who may open the node: permission bits and the numbers of owner and group."""
+
+    mode: int = 0o660
+    uid: int = 0
+    gid: int = 0
+
+    @classmethod
+    def named(cls, mode: int, owner: str, group: str) -> "Attributes":
+        """From names or numbers; Failure for a name that this machine does not know."""
+        try:
+            uid = int(owner) if owner.isdecimal() else pwd.getpwnam(owner).pw_uid
+            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        except KeyError as error:
+            raise Failure(f"{error.args[0]}; create it first or give a number") from None
+        return cls(mode, uid, gid)
+
+
+class Node(Protocol):
+    """A device node whose requests arrive on ``channel``."""
+
+    kind: Kind
+    path: Path
+    channel: Channel
+    attributes: Attributes
+
+    def abort(self) -> None:
+        """Remove the node and end its connection: readers of the channel see the end."""
+
+    def close(self) -> None:
+        """Abort and give everything back. Harmless when done before."""
+
+
+def checked_name(name: str) -> str:
+    """``name`` if it can stand in ``/dev``; Failure otherwise."""
+    if not name or len(name) > NODE_NAME_MAX or name in (".", "..") or not name.isprintable():
+        raise Failure(f"{name!r} is no name for a device; try cryptodev0")
+    if "/" in name or "=" in name or name != name.strip() or not name.isascii():
+        raise Failure(f"{name!r} is no name for a device in {DEV}; try cryptodev0")
+    return name
+
+
+def taken(path: Path, by: str) -> Failure:
+    """The error for a node that exists already."""
+    return Failure(f"{path} is taken ({by}); choose another with --name, or end its owner")
+
+
+def choose(name: str, kind: Kind | Literal["auto"], attributes: Attributes) -> tuple[Node, str]:
+    """Open the node ``/dev/<name>``; the node, and why it is of this kind.
+
+    Failure in one line when it cannot be had.
+    """
+    from cuse_crypto.fuse.cuse_node import CuseNode, why_no_cuse
+    from cuse_crypto.fuse.mounted_node import MountedNode
+
+    checked_name(name)
+    if kind == "cuse":
+        return CuseNode(name, attributes), "as asked"
+    if kind == "mounted":
+        return MountedNode(name, attributes), "as asked"
+    reason = why_no_cuse()
+    if reason is None:
+        return CuseNode(name, attributes), f"{DEV / 'cuse'} is there"
+    return MountedNode(name, attributes), reason.partition(";")[0]
+
+
+def open_kernel(device: Path, remedy: str) -> int:
+    """A descriptor of ``/dev/fuse`` or ``/dev/cuse``; Failure with ``remedy`` if it cannot be had."""
+    try:
+        return os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:
+        raise Failure(f"{device} is closed to uid {os.geteuid()}; run as root") from None
+    except OSError as error:
+        raise Failure(f"{device}: {error.strerror}; {remedy}") from None
