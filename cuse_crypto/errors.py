@@ -2,4 +2,4 @@
 
 
 class Failure(Exception):
-    """Something this machine, the command line or a peer does not allow. One line, with its remedy."""
+    """What this machine, the command line or a peer does not allow: one line, with its remedy."""

@@ -17,7 +17,7 @@ import trio
 from cuse_crypto.abi.structs import Cop
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
-from cuse_crypto.wire.messages import BY_NAME, MAX_PAYLOAD, PeerError, Request
+from cuse_crypto.wire.messages import MAX_PAYLOAD, PeerError, Request
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.engine import SLACK
 from cuse_crypto_backend.guests import Guest, Guests

@@ -34,11 +34,12 @@ def command(address: Address, with_parent: bool, verbose: bool, **options: Any) 
 async def _serve(address: Address, options: dict[str, Any]) -> None:
     from cuse_crypto.frontend.queue import BackendGone
     from cuse_crypto.frontend.server import Server
-    from cuse_crypto.fuse.node import Attributes, choose
+    from cuse_crypto.fuse.node import Attributes, make, pick
 
     async with until_signalled() as ended:
         attributes = Attributes.named(options["mode"], options["owner"], options["group"])
-        node, reason = choose(options["name"], options["kind"], attributes)
+        kind, reason = pick(options["kind"])
+        node = make(options["name"], kind, attributes)
         try:
             server = Server(
                 node,

@@ -56,5 +56,17 @@ def main() -> None:
         sys.exit(2)
     except click.Abort:
         sys.exit(1)
+    except BaseExceptionGroup as group:
+        # trio wraps what ends a nursery; the user is told the one thing that went wrong.
+        failures = group.subgroup(Failure)
+        if failures is None:
+            raise
+        sys.exit(f"cuse-crypto: {_first(failures)}")
     except Failure as failure:
         sys.exit(f"cuse-crypto: {failure}")
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from cuse_crypto.cli.options import (
 )
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
+from cuse_crypto.fuse.mounted_node import sweep
+from cuse_crypto.fuse.node import DEV, checked_name, pick
 
 RUNTIME = Path("/run/cuse-crypto")
 PATIENCE = 10.0
@@ -38,6 +41,8 @@ def command(engine: str, verbose: bool, **options: Any) -> None:
     Starts the back end and the front end as two processes of their own.
     """
     set_up_process("up", verbose)
+    checked_name(options["name"])
+    pick(options["kind"])
     with _runtime_folder() as folder:
         address = f"unix:{folder / 'backend.sock'}"
         flags = ["-v"] if verbose else []
@@ -46,20 +51,32 @@ def command(engine: str, verbose: bool, **options: Any) -> None:
         for name, value in options.items():
             spelled = f"{value:o}" if name == "mode" else str(value)
             device += ["--node" if name == "kind" else f"--{name}", spelled]
-        trio.run(_supervise, backend, device)
+        try:
+            started = trio.run(_supervise, backend, device)
+        finally:
+            # Only a front end that was killed has left anything.
+            sweep(DEV / options["name"])
+    sys.exit(0 if started else 1)
 
 
 @contextlib.contextmanager
 def _runtime_folder() -> Iterator[Path]:
-    """A private folder for the socket, removed at the end."""
-    parent = None
-    with contextlib.suppress(OSError):
+    """A private folder for the socket, removed at the end; those of killed predecessors too."""
+    try:
         RUNTIME.mkdir(mode=0o755, exist_ok=True)
-        parent = RUNTIME if os.access(RUNTIME, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="up-", dir=parent) as folder:
-        yield Path(folder)
-    with contextlib.suppress(OSError):
-        RUNTIME.rmdir()
+        for left in RUNTIME.glob("up-*"):
+            if not Path("/proc", left.name.removeprefix("up-")).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        folder = RUNTIME / f"up-{os.getpid()}"
+        folder.mkdir(mode=0o700)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="cuse-crypto-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            RUNTIME.rmdir()
 
 
 class Child:
@@ -75,8 +92,8 @@ class Child:
             process_group=0,
         )
 
-    async def ready(self) -> str:
-        """Wait for its line ``ready: ...``; Failure if it ends instead (it has said why)."""
+    async def ready(self) -> str | None:
+        """Wait for its line ``ready: ...``; None if it ends instead, and then it has said why."""
         assert self.process.stdout is not None
         async with trio.lowlevel.FdStream(os.dup(self.process.stdout.fileno())) as stream:
             line = b""
@@ -84,7 +101,7 @@ class Child:
                 line += part
                 if line.endswith(b"\n"):
                     return line.decode().strip()
-        raise Failure(f"the {self.name} {await self.ended()}")
+        return None
 
     async def ended(self) -> str:
         """Wait for its end; how it ended."""
@@ -104,34 +121,42 @@ class Child:
         return self.process.wait()
 
 
-async def _supervise(backend_arguments: list[str], device_arguments: list[str]) -> None:
-    """The front end ends first, so that its last requests are answered."""
-    async with until_signalled() as signalled:
-        children: list[Child] = []
-        failures: list[str] = []
+async def _supervise(backend_arguments: list[str], device_arguments: list[str]) -> bool:
+    """Run both until a signal, or until one of them ends; False if one could not start.
+
+    The front end ends first, so that its last requests are answered.
+    """
+    children: list[Child] = []
+    failures: list[str] = []
+    started = True
+    async with until_signalled() as ending:
 
         async def watch(child: Child) -> None:
             how = await child.ended()
             failures.append(f"the {child.name} {how}")
-            signalled.set()
+            ending.set()
 
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_when, signalled, nursery.cancel_scope)
+                nursery.start_soon(_cancel_when, ending, nursery.cancel_scope)
                 for arguments in (backend_arguments, device_arguments):
                     child = Child(arguments)
                     children.append(child)
                     line = await child.ready()
+                    if line is None:
+                        started = False
+                        ending.set()
+                        await trio.sleep_forever()
                     nursery.start_soon(watch, child)
-                announce(line)
-                await trio.sleep_forever()
+                announce(f"{line}")
         finally:
             with trio.CancelScope(shield=True):
                 for child in reversed(children):
-                    if await child.stop() and not failures:
+                    if await child.stop() and not failures and started:
                         failures.append(f"the {child.name} did not end in an orderly way")
-        if failures:
-            raise Failure(failures[0])
+    if failures:
+        raise Failure(failures[0])
+    return started
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -15,7 +15,7 @@ from cuse_crypto.abi.algorithms import Cipher
 
 @dataclass(slots=True)
 class Session:
-    """A cipher and its key. ``iv`` is the chaining value; operations on a session are serialised."""
+    """A cipher and its key; ``iv`` is the chaining value. ``lock`` serialises its operations."""
 
     ses: int
     cipher: Cipher

@@ -7,6 +7,7 @@ arrives or is answered.
 import contextlib
 import errno
 import mmap
+import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -103,7 +104,9 @@ class Marshal:
         call.file.sessions[session.ses] = session
         try:
             call.claim()
-            call.layout.pack_into(self._view, ARGUMENT, *op._replace(ses=session.ses))
+            # The rest of the structure goes back as it came, padding included.
+            at = ARGUMENT + call.layout.offset("ses")
+            self._view[at : at + 4] = session.ses.to_bytes(4, sys.byteorder)
             call.memory.copy_to_user([Piece(call.arg, ARGUMENT, call.layout.size)])
         except BaseException:
             self._end(call.file, session.ses)

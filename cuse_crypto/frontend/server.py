@@ -47,7 +47,7 @@ class Interrupted(Exception):
 
 
 class Server:
-    """Serves ``node`` from the back end at ``address`` until ``stop`` is called or the node goes."""
+    """Serves ``node`` from the back end at ``address``, until stopped or until the node goes."""
 
     def __init__(
         self, node: Node, address: Address, *, workers: int, deadline: float, direct: bool = True

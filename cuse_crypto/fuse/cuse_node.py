@@ -25,7 +25,7 @@ def why_no_cuse() -> str | None:
 
 
 class CuseNode:
-    """``/dev/<name>`` as a character device; it disappears with the last descriptor of its channel."""
+    """``/dev/<name>`` as a character device, which goes with the last descriptor of its channel."""
 
     kind: Kind = "cuse"
 

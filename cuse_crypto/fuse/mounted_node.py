@@ -4,6 +4,7 @@ For kernels without CUSE. Unmodified programs open it and make ioctls; the kerne
 argument structure itself, by the size and direction in the request number.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -49,9 +50,6 @@ class MountedNode:
         self.path = DEV / name
         self.attributes = attributes
         self._mounted = False
-        reason = why_no_mount()
-        if reason:
-            raise Failure(reason)
         self._placeholder = _claim(self.path)
         self.channel = Channel(-1)
         try:
@@ -97,20 +95,37 @@ class MountedNode:
             self._placeholder = -1
 
 
-def _claim(path: Path) -> int:
-    """The locked descriptor of an empty file at ``path``; what a killed predecessor left is reused."""
+def sweep(path: Path) -> None:
+    """Remove what a front end that was killed left at ``path``; nothing else is touched."""
     if _mount_type(path) == TYPE and _is_stale(path):
         _unmount(path, MNT_DETACH)
+    if _mount_type(path) != TYPE:
+        with contextlib.suppress(Failure, FileNotFoundError):
+            os.close(_lock(path, create=False))
+            path.unlink()
+
+
+def _claim(path: Path) -> int:
+    """The locked descriptor of an empty file at ``path``."""
+    sweep(path)
     if _mount_type(path) == TYPE:
         raise taken(path, "it is being served")
-    flags = os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return _lock(path, create=True)
+
+
+def _lock(path: Path, *, create: bool) -> int:
+    """Lock the placeholder; Failure if it is something else, or locked by a living front end."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, 0)
+        fd = os.open(path, flags | os.O_CREAT * create, 0)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise Failure(f"cannot create {path}: {error.strerror}; choose another --name") from None
     status = os.fstat(fd)
     try:
-        if not stat.S_ISREG(status.st_mode) or status.st_size:
+        # Permissions of 0 tell the placeholder from any file that somebody put there.
+        if not stat.S_ISREG(status.st_mode) or status.st_size or stat.S_IMODE(status.st_mode):
             raise taken(path, "it exists and is not ours")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException as error:

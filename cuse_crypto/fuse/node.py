@@ -63,27 +63,37 @@ def taken(path: Path, by: str) -> Failure:
     return Failure(f"{path} is taken ({by}); choose another with --name, or end its owner")
 
 
-def choose(name: str, kind: Kind | Literal["auto"], attributes: Attributes) -> tuple[Node, str]:
-    """Open the node ``/dev/<name>``; the node, and why it is of this kind.
+def pick(kind: Kind | Literal["auto"]) -> tuple[Kind, str]:
+    """The kind of node that this machine can make, and why that one; Failure if there is none."""
+    from cuse_crypto.fuse.cuse_node import why_no_cuse
+    from cuse_crypto.fuse.mounted_node import why_no_mount
 
-    Failure in one line when it cannot be had.
-    """
-    from cuse_crypto.fuse.cuse_node import CuseNode, why_no_cuse
+    no_cuse = None if kind == "mounted" else why_no_cuse()
+    no_mount = None if kind == "cuse" else why_no_mount()
+    if kind == "cuse" and no_cuse:
+        raise Failure(no_cuse)
+    if kind == "mounted" and no_mount:
+        raise Failure(no_mount)
+    if kind != "auto":
+        return kind, "as asked"
+    if no_cuse is None:
+        return "cuse", f"{DEV / 'cuse'} is there"
+    if no_mount is None:
+        return "mounted", no_cuse.partition(";")[0]
+    raise Failure(f"no node can be made here: {no_mount}")
+
+
+def make(name: str, kind: Kind, attributes: Attributes) -> Node:
+    """Open the node ``/dev/<name>``; Failure in one line when it cannot be had."""
+    from cuse_crypto.fuse.cuse_node import CuseNode
     from cuse_crypto.fuse.mounted_node import MountedNode
 
-    checked_name(name)
-    if kind == "cuse":
-        return CuseNode(name, attributes), "as asked"
-    if kind == "mounted":
-        return MountedNode(name, attributes), "as asked"
-    reason = why_no_cuse()
-    if reason is None:
-        return CuseNode(name, attributes), f"{DEV / 'cuse'} is there"
-    return MountedNode(name, attributes), reason.partition(";")[0]
+    node = CuseNode if kind == "cuse" else MountedNode
+    return node(checked_name(name), attributes)
 
 
 def open_kernel(device: Path, remedy: str) -> int:
-    """A descriptor of ``/dev/fuse`` or ``/dev/cuse``; Failure with ``remedy`` if it cannot be had."""
+    """A descriptor of ``/dev/fuse`` or ``/dev/cuse``, or a Failure with ``remedy``."""
     try:
         return os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError:

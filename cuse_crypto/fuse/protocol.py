@@ -320,7 +320,7 @@ def layouts(name: str) -> tuple[Layout[Any], Layout[Any]]:
 
 
 class Request(NamedTuple):
-    """One request of the kernel. ``payload`` is what follows the body, in the read buffer itself."""
+    """One request of the kernel; ``payload`` is what follows the body, in the read buffer."""
 
     header: fuse_in_header
     opcode: Opcode
@@ -375,7 +375,7 @@ def init_reply(request: fuse_init_in) -> bytes:
 
 
 def cuse_init_reply(request: cuse_init_in, name: str) -> bytes:
-    """The body that answers CUSE_INIT and so creates ``/dev/<name>``, device number by the kernel."""
+    """The body that answers CUSE_INIT; the kernel then creates ``/dev/<name>``."""
     _check_version(request.major, request.minor)
     reply = cuse_init_out(
         major=FUSE_KERNEL_VERSION,

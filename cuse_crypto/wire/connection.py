@@ -37,7 +37,7 @@ class Connection:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
     def send(self, message: memoryview) -> None:
-        """Send all of ``message``; ConnectionLost if the peer is gone, PeerSilent if it is stuck."""
+        """Send all of ``message``; ConnectionLost if the peer is gone, PeerSilent if stuck."""
         try:
             sent = self.socket.send(message, socket.MSG_NOSIGNAL)
             while sent < len(message):

@@ -134,16 +134,15 @@ class Message(NamedTuple):
 
 
 def _row(
-    type: int,
+    number: int,
     name: str,
     request: type[Any],
     reply: type[Any] = Nothing,
     readable: tuple[str, ...] = (),
     writable: tuple[str, ...] = (),
 ) -> Message:
-    return Message(
-        type, name, Layout(request, order="<"), Layout(reply, order="<"), readable, writable
-    )
+    layouts = Layout(request, order="<"), Layout(reply, order="<")
+    return Message(number, name, *layouts, readable, writable)
 
 
 # fmt: off

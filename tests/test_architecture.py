@@ -1,0 +1,61 @@
+"""Who may import whom: floors as in docs/architecture.md, no arrow back up."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+FOUNDATION = {"cuse_crypto.layout", "cuse_crypto.errors"}
+LANGUAGES = {"cuse_crypto.abi", "cuse_crypto.fuse", "cuse_crypto.wire"}
+
+# fmt: off
+MAY_IMPORT = {
+    "cuse_crypto/abi":      FOUNDATION | {"cuse_crypto.abi"},
+    "cuse_crypto/fuse":     FOUNDATION | {"cuse_crypto.fuse"},
+    "cuse_crypto/wire":     FOUNDATION | {"cuse_crypto.wire"},
+    "cuse_crypto/frontend": FOUNDATION | LANGUAGES | {"cuse_crypto.frontend"},
+    "backend":              FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.wire",
+                                          "cuse_crypto_backend"},
+}
+SANS_IO = [
+    "cuse_crypto/layout.py", "cuse_crypto/abi", "cuse_crypto/fuse/protocol.py",
+    "cuse_crypto/wire/messages.py",
+]
+# fmt: on
+IO = {"os", "socket", "trio", "subprocess", "threading", "select", "mmap", "ctypes", "asyncio"}
+
+
+def modules(place: str) -> Iterator[Path]:
+    path = PROJECT / place
+    yield from [path] if path.suffix else path.rglob("*.py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for statement in ast.walk(ast.parse(path.read_text())):
+        if isinstance(statement, ast.Import):
+            yield from (name.name for name in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            yield statement.module
+
+
+@pytest.mark.parametrize("place", MAY_IMPORT)
+def test_floors(place: str) -> None:
+    allowed = MAY_IMPORT[place]
+    found = list(modules(place))
+    assert found
+    for path in found:
+        for name in imports(path):
+            if name.startswith("cuse_crypto"):
+                assert any(name == one or name.startswith(one + ".") for one in allowed), (
+                    f"{path.relative_to(PROJECT)} imports {name}"
+                )
+
+
+@pytest.mark.parametrize("place", SANS_IO)
+def test_languages_do_no_io(place: str) -> None:
+    for path in modules(place):
+        touched = {name.partition(".")[0] for name in imports(path)} & IO
+        assert not touched, path

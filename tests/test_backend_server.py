@@ -1,0 +1,180 @@
+"""The back end before front ends that break the rules: they are dropped, and nobody else is."""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cuse_crypto.wire import messages
+from cuse_crypto.wire.address import Address
+from cuse_crypto.wire.connection import Connection, ConnectionLost
+from cuse_crypto.wire.messages import (
+    BY_NAME,
+    HEADER,
+    Crypt,
+    Handle,
+    Hello,
+    NewSession,
+    Reply,
+    Session,
+)
+from tests.test_front_and_back import Backend
+
+GUEST = b"g" * 16
+HELLO = Hello(messages.MAGIC, messages.VERSION, 0, 0, messages.MAX_PAYLOAD, GUEST)
+
+
+class Peer:
+    """A front end that may say anything."""
+
+    def __init__(self, address: Address, hello: Hello | None = HELLO) -> None:
+        self.connection = Connection(address.connect(2), deadline=5)
+        self.buffer = memoryview(bytearray(1 << 21))
+        if hello:
+            self.welcome = self.ask("HELLO", hello, (), (1024,))
+
+    def ask(
+        self, name: str, body: object, segments: tuple[bytes, ...], writable: tuple[int, ...] = ()
+    ) -> Reply:
+        row = BY_NAME[name]
+        lengths = tuple(map(len, segments))
+        length = messages.pack_request(self.buffer, row, 5, body, lengths, writable)
+        payload = b"".join(segments)
+        self.buffer[row.payload_offset : row.payload_offset + len(payload)] = payload
+        self.connection.send(self.buffer[:length])
+        header = self.connection.receive(self.buffer)
+        if header is None:
+            raise ConnectionLost("dropped")
+        return messages.unpack_reply(self.buffer, header, row, 5, writable)
+
+    def is_dropped(self) -> bool:
+        try:
+            return self.connection.receive(self.buffer) is None
+        except ConnectionLost:
+            return True
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    running = Backend(Address.parse(f"unix:{tmp_path}/s"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def peer(backend: Backend) -> Iterator[Peer]:
+    one = Peer(backend.address)
+    yield one
+    # Whatever happened to others: this one is served to the end.
+    assert one.ask("OPEN", Handle(99), ()).status == 0
+    one.connection.close()
+
+
+def test_welcome(peer: Peer, backend: Backend) -> None:
+    assert peer.welcome.body.version == messages.VERSION
+    assert peer.welcome.body.engine.rstrip(b"\0") == b"openssl"
+
+
+@pytest.mark.parametrize(
+    "hello", [HELLO._replace(magic=1), HELLO._replace(version=2), HELLO._replace(version=0)]
+)
+def test_strange_hello(backend: Backend, peer: Peer, hello: Hello) -> None:
+    stranger = Peer(backend.address, None)
+    with contextlib.suppress(ConnectionLost):
+        assert stranger.ask("HELLO", hello, (), (1024,)).status == errno.EPROTONOSUPPORT
+    assert stranger.is_dropped()
+    stranger.connection.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        bytes(16),
+        b"\xff" * 64,
+        HEADER.bytes(messages.Header(16, 2, 0, 0, 1, 0)),
+        HEADER.bytes(messages.Header(24, 2, 0, 0, 1, 0)) + bytes(8),
+    ],
+)
+@pytest.mark.parametrize("greeted", [False, True])
+def test_nonsense(backend: Backend, peer: Peer, data: bytes, greeted: bool) -> None:
+    stranger = Peer(backend.address, HELLO if greeted else None)
+    stranger.connection.send(memoryview(data))
+    if data[4:6] == b"\x02\x00" and len(data) == 24 and greeted:
+        stranger.connection.close()
+        return
+    assert stranger.is_dropped()
+    stranger.connection.close()
+
+
+def test_hello_twice(backend: Backend, peer: Peer) -> None:
+    stranger = Peer(backend.address)
+    with pytest.raises(ConnectionLost):
+        stranger.ask("HELLO", HELLO, (), (1024,))
+    stranger.connection.close()
+
+
+def test_operations_that_cannot_be(peer: Peer) -> None:
+    assert peer.ask("NEW_SESSION", NewSession(1, 1, 11, 0), (bytes(16), b"")).status == errno.ESTALE
+    assert peer.ask("OPEN", Handle(1), ()).status == 0
+    for cipher, key in ((11, 15), (11, 0), (99, 16), (0, 0), (2, 16), (11, 4096)):
+        body = NewSession(1, 1, cipher, 0)
+        assert peer.ask("NEW_SESSION", body, (bytes(key), b"")).status == errno.EINVAL
+    assert peer.ask("NEW_SESSION", NewSession(1, 1, 11, 0), (bytes(16), b"")).status == 0
+
+    def crypt(body: Crypt, iv: int, src: int, room: int) -> int:
+        return peer.ask("CRYPT", body, (bytes(iv), bytes(src)), (room, 0)).status
+
+    assert crypt(Crypt(1, 1, 0, 0), 16, 32, 32) == 0
+    assert crypt(Crypt(1, 1, 2, 0), 16, 32, 32) == errno.EINVAL
+    assert crypt(Crypt(1, 1, 0, 0), 15, 32, 32) == errno.EINVAL
+    assert crypt(Crypt(1, 1, 0, 0), 16, 31, 32) == errno.EINVAL
+    assert crypt(Crypt(1, 1, 0, 0), 16, 32, 31) == errno.EINVAL
+    assert crypt(Crypt(1, 2, 0, 0), 16, 32, 32) == errno.ESTALE
+    assert crypt(Crypt(2, 1, 0, 0), 16, 32, 32) == errno.ESTALE
+    assert crypt(Crypt(1, 1, 0, 0), 16, 1 << 20, 1 << 20) == 0
+
+
+def test_guests_do_not_see_each_other(backend: Backend, peer: Peer) -> None:
+    peer.ask("OPEN", Handle(1), ())
+    peer.ask("NEW_SESSION", NewSession(1, 7, 11, 0), (bytes(16), b""))
+    stranger = Peer(backend.address, HELLO._replace(guest=b"h" * 16))
+    body = Crypt(1, 7, 0, 0)
+    segments = (bytes(16), bytes(16))
+    assert stranger.ask("CRYPT", body, segments, (16, 0)).status == errno.ESTALE
+    assert stranger.ask("END_SESSION", Session(1, 7), ()).status == errno.ESTALE
+    assert stranger.ask("RELEASE", Handle(1), ()).status == 0
+    stranger.connection.close()
+    assert peer.ask("CRYPT", body, segments, (16, 0)).status == 0
+
+
+def test_queues_of_a_guest_share(backend: Backend, peer: Peer) -> None:
+    peer.ask("OPEN", Handle(1), ())
+    peer.ask("NEW_SESSION", NewSession(1, 7, 11, 0), (bytes(16), b""))
+    second = Peer(backend.address)
+    reply = second.ask("CRYPT", Crypt(1, 7, 0, 0), (bytes(16), bytes(16)), (16, 0))
+    assert reply.status == 0
+    second.connection.close()
+
+
+def test_other_users_are_refused(tmp_path: Path) -> None:
+    backend = Backend(Address.parse(f"unix:{tmp_path}/s"))
+    backend.server._uids = frozenset({os.geteuid() + 1})
+    try:
+        stranger = Peer(backend.address, None)
+        with pytest.raises(ConnectionLost):
+            stranger.ask("HELLO", HELLO, (), (1024,))
+        stranger.connection.close()
+    finally:
+        backend.stop()
+
+
+def test_half_a_message_and_gone(backend: Backend, peer: Peer) -> None:
+    stranger = Peer(backend.address)
+    stranger.connection.send(memoryview(bytes(HEADER.bytes(messages.Header(1000, 6, 2, 2, 1, 0)))))
+    stranger.connection.socket.shutdown(socket.SHUT_RDWR)
+    stranger.connection.close()

@@ -1,0 +1,254 @@
+"""Front end and back end joined by a socket; the caller's memory is a dict: no privileges."""
+
+import errno
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from cuse_crypto.abi import ioctls
+from cuse_crypto.abi.structs import crypt_op, session_id, session_op
+from cuse_crypto.frontend.arena import Arena
+from cuse_crypto.frontend.files import OpenFile, OpenFiles
+from cuse_crypto.frontend.marshal import ARGUMENT, CHUNK, Marshal
+from cuse_crypto.frontend.memory import Piece, Range
+from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.layout import Layout
+from cuse_crypto.wire.address import Address
+from cuse_crypto_backend.engines.openssl import OpensslEngine
+from cuse_crypto_backend.server import Server
+from tests.conftest import eventually
+from tests.vectors import VECTORS, Vector
+
+ROWS = {row.name: row for row in ioctls.IOCTLS}
+
+
+class Backend:
+    """A back end in a thread, which can be ended and started again."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.server = Server(OpensslEngine(), frozenset({os.geteuid()}))
+        self._listener = address.listen()
+        self._scope = trio.CancelScope()
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=[self._serve])
+        self._thread.start()
+        assert self._running.wait(5)
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._running.set()
+        with self._scope:
+            await self.server.run(self._listener)
+
+    def stop(self) -> None:
+        self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join()
+        self._listener.close()
+        self.address.clean()
+
+
+class FakeMemory:
+    """A caller's memory: addresses are keys, and what is no key faults."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.bytes: dict[int, bytearray] = {}
+
+    def put(self, address: int, data: bytes) -> int:
+        self.bytes[address] = bytearray(data)
+        return address
+
+    def copy_from_user(
+        self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
+    ) -> None:
+        for address, length in ranges:
+            self.arena.view[offset : offset + length] = self._find(address, length)
+            offset += length
+
+    def copy_to_user(self, pieces: Sequence[Piece]) -> None:
+        for address, at, length in pieces:
+            self._find(address, length)[:] = self.arena.view[at : at + length]
+
+    def _find(self, address: int, length: int) -> memoryview:
+        for start, data in self.bytes.items():
+            if start <= address and address + length <= start + len(data):
+                return memoryview(data)[address - start : address - start + length]
+        raise OSError(errno.EFAULT, "bad address")
+
+
+class Caller:
+    """A program that makes ioctls of one worker."""
+
+    def __init__(self, address: Address) -> None:
+        self.arena = Arena()
+        self.memory = FakeMemory(self.arena)
+        self.queue = Queue(address, os.urandom(16), 0, deadline=5)
+        self.marshal = Marshal(self.arena, self.queue)
+        self.files = OpenFiles()
+        self.claims = 0
+
+    def open(self) -> OpenFile:
+        file = self.files.open()
+        self.marshal.open(file)
+        return file
+
+    def claim(self) -> None:
+        self.claims += 1
+
+    def ioctl(self, file: OpenFile, name: str, op: tuple[int, ...]) -> bytes:
+        """The structure as the caller finds it afterwards."""
+        layout: Layout[tuple[int, ...]] = ioctls.layout_of(ROWS[name], 64)
+        packed = layout.bytes(op)
+        self.memory.put(0x1000, packed)
+        self.arena.view[ARGUMENT : ARGUMENT + len(packed)] = packed
+        number = ROWS[name].number(64)
+        self.marshal.ioctl(file, number, 0x1000, 0, self.memory, self.claim)
+        return bytes(self.memory.bytes[0x1000])
+
+    def session(self, file: OpenFile, vector: Vector) -> int:
+        key = self.memory.put(0x2000, vector.key)
+        op = session_op(cipher=vector.cipher, keylen=len(vector.key), key=key)
+        packed = self.ioctl(file, "CIOCGSESSION", op)
+        ses: int = ioctls.layout_of(ROWS["CIOCGSESSION"], 64).read(packed).ses
+        return ses
+
+    def crypt(
+        self, file: OpenFile, ses: int, op: int, iv: bytes | None, data: bytes, flags: int = 0
+    ) -> bytes:
+        src = self.memory.put(0x10000000, data)
+        dst = self.memory.put(0x20000000, bytes(len(data)))
+        iv_at = 0 if iv is None else self.memory.put(0x3000, iv)
+        request = crypt_op(ses=ses, op=op, flags=flags, len=len(data), src=src, dst=dst, iv=iv_at)
+        self.ioctl(file, "CIOCCRYPT", request)
+        return bytes(self.memory.bytes[dst])
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Address:
+    return Address.parse(f"unix:{tmp_path}/s")
+
+
+@pytest.fixture
+def backend(address: Address) -> Iterator[Backend]:
+    running = Backend(address)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def caller(address: Address, backend: Backend) -> Iterator[Caller]:
+    one = Caller(address)
+    yield one
+    one.queue.close()
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
+def test_published_answers(caller: Caller, vector: Vector) -> None:
+    file = caller.open()
+    ses = caller.session(file, vector)
+    secret = caller.crypt(file, ses, 0, vector.iv or None, vector.plaintext)
+    assert secret == vector.ciphertext
+    assert caller.crypt(file, ses, 1, vector.iv or None, secret) == vector.plaintext
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
+def test_chaining_is_as_one_operation(caller: Caller, vector: Vector) -> None:
+    file = caller.open()
+    ses = caller.session(file, vector)
+    size = 16
+    parts = [vector.plaintext[at : at + size] for at in range(0, len(vector.plaintext), size)]
+    first = caller.crypt(file, ses, 0, vector.iv or None, parts[0])
+    rest = [caller.crypt(file, ses, 0, None, part) for part in parts[1:]]
+    assert b"".join([first, *rest]) == vector.ciphertext
+
+
+@pytest.mark.parametrize("length", [CHUNK, CHUNK + 16, 3 * CHUNK + 4096])
+@pytest.mark.parametrize("number", [11, 21, 23])
+def test_long_operations_are_one_operation(caller: Caller, number: int, length: int) -> None:
+    vector = next(vector for vector in VECTORS if vector.cipher == number)
+    file = caller.open()
+    ses = caller.session(file, vector)
+    data = os.urandom(length)
+    secret = caller.crypt(file, ses, 0, vector.iv or None, data)
+    parts = [data[at : at + 65536] for at in range(0, length, 65536)]
+    first = caller.crypt(file, ses, 0, vector.iv or None, parts[0])
+    rest = [caller.crypt(file, ses, 0, None, part) for part in parts[1:]]
+    assert secret == b"".join([first, *rest])
+    assert caller.crypt(file, ses, 1, vector.iv or None, secret) == data
+
+
+@pytest.mark.parametrize("distance", [1, 16, 4096, CHUNK, CHUNK + 5])
+def test_overlapping_forwards(caller: Caller, distance: int) -> None:
+    file = caller.open()
+    ses = caller.session(file, VECTORS[3])
+    data = os.urandom(2 * CHUNK + 64)
+    expected = caller.crypt(file, ses, 0, bytes(16), data)
+    at = caller.memory.put(0x10000000, data + bytes(distance))
+    iv = caller.memory.put(0x3000, bytes(16))
+    op = crypt_op(ses=ses, op=0, len=len(data), src=at, dst=at + distance, iv=iv)
+    caller.ioctl(file, "CIOCCRYPT", op)
+    assert caller.memory.bytes[at][distance:] == expected
+
+
+def test_a_session_belongs_to_its_open_file(caller: Caller) -> None:
+    file, other = caller.open(), caller.open()
+    ses = caller.session(file, VECTORS[3])
+    with pytest.raises(OSError, match="no such session") as caught:
+        caller.crypt(other, ses, 0, bytes(16), bytes(16))
+    assert caught.value.errno == errno.EINVAL
+    caller.ioctl(other, "CIOCFSESSION", session_id(ses))
+    caller.crypt(file, ses, 0, bytes(16), bytes(16))
+    caller.ioctl(file, "CIOCFSESSION", session_id(ses))
+    with pytest.raises(OSError, match="no such session"):
+        caller.crypt(file, ses, 0, bytes(16), bytes(16))
+
+
+def test_an_answer_that_cannot_be_given_leaves_no_session(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = caller.open()
+
+    def fault(pieces: Sequence[Piece]) -> None:
+        raise OSError(errno.EFAULT, "bad address")
+
+    monkeypatch.setattr(caller.memory, "copy_to_user", fault)
+    with pytest.raises(OSError, match="bad address"):
+        caller.session(file, VECTORS[3])
+    assert not file.sessions
+
+
+def test_release_frees_the_back_end(caller: Caller, backend: Backend) -> None:
+    file = caller.open()
+    caller.session(file, VECTORS[3])
+    guests = backend.server.guests._guests
+    (guest,) = guests.values()
+    assert [len(opened.sessions) for opened in guest._files.values()] == [1]
+    caller.marshal.release(file)
+    assert not guest._files
+    caller.queue.close()
+    eventually(lambda: not guests)
+
+
+def test_a_new_back_end_is_told_again(address: Address) -> None:
+    backend = Backend(address)
+    caller = Caller(address)
+    file = caller.open()
+    ses = caller.session(file, VECTORS[3])
+    expected = caller.crypt(file, ses, 0, VECTORS[3].iv, VECTORS[3].plaintext[:16])
+    backend.stop()
+    with pytest.raises(BackendGone):
+        caller.crypt(file, ses, 0, VECTORS[3].iv, VECTORS[3].plaintext[:16])
+    backend = Backend(address)
+    assert caller.crypt(file, ses, 0, VECTORS[3].iv, VECTORS[3].plaintext[:16]) == expected
+    # The chaining value is the front end's, so that it survives as well.
+    backend.stop()
+    backend = Backend(address)
+    rest = caller.crypt(file, ses, 0, None, VECTORS[3].plaintext[16:])
+    assert expected + rest == VECTORS[3].ciphertext
+    caller.queue.close()
+    backend.stop()
