@@ -1,5 +1,6 @@
 """What the tests share: C programs compiled once, and a device that really serves."""
 
+import itertools
 import os
 import re
 import shutil
@@ -131,10 +132,12 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.005)
 
 
+_numbers = itertools.count()
+
+
 def fresh_name() -> str:
-    """A name that nothing in /dev has."""
-    taken = set(os.listdir("/dev"))
-    return next(name for n in range(1000) if (name := f"cryptotest{n}") not in taken)
+    """A name that nothing else has had."""
+    return f"cryptotest-{os.getpid()}-{next(_numbers)}"
 
 
 StartDevice = Callable[..., Service]
@@ -155,6 +158,7 @@ def start_up(node_kind: str) -> Iterator[StartDevice]:
     yield start_one
     for service in services:
         service.stop()
+    for service in services:
         assert service.path.name not in os.listdir("/dev")
 
 

@@ -218,7 +218,7 @@ def _initramfs(kernel: Kernel, scratch: Path) -> Path:
     shutil.copy(_program("busybox"), root / "bin/busybox")
     for number, module in enumerate(_modules(kernel)):
         shutil.copy(module, root / "modules" / f"{number:02}-{module.name}")
-    modules = kernel.root / "lib/modules" / kernel.version
+    modules = shlex.quote(str(kernel.root / "lib/modules" / kernel.version))
     values = {"share": SHARE, "exchange": EXCHANGE, "modules": modules, "version": kernel.version}
     (root / "init").write_text(INITRAMFS_INIT.format(**values))
     (root / "init").chmod(0o755)
