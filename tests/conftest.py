@@ -1,8 +1,8 @@
 """What the tests share: C programs compiled once, and a device that really serves."""
 
+import contextlib
 import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -69,6 +69,16 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     return compile_one
 
 
+def children(parent: int) -> list[int]:
+    """The pids of the processes that ``parent`` started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if f"\nPPid:\t{parent}\n" in status.read_text():
+                found.append(int(status.parent.name))
+    return found
+
+
 @dataclass
 class Service:
     """A running ``cuse-crypto`` command."""
@@ -79,15 +89,10 @@ class Service:
 
     def child(self, role: str) -> int:
         """The pid of the ``backend`` or ``device`` process of an ``up``."""
-        listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        match = re.search(rf"(\d+) cuse-crypto {role} ", listed)
-        assert match, listed
-        return int(match[1])
+        for pid in children(self.process.pid):
+            if f"cuse-crypto {role} " in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
+        raise AssertionError(f"no {role} process")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; the exit status."""

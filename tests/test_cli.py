@@ -24,11 +24,9 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 
 def leftovers() -> list[str]:
-    """Nodes and folders that no service of these tests has in use."""
-    services = subprocess.run(["pgrep", "-f", "cuse-crypto up"], capture_output=True, text=True)
-    pids = services.stdout.split()
+    """Folders of services that are not there any more."""
     folders = [path.name for path in Path("/run/cuse-crypto").glob("up-*")]
-    return [name for name in folders if name.removeprefix("up-") not in pids]
+    return [name for name in folders if not Path("/proc", name.removeprefix("up-")).exists()]
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

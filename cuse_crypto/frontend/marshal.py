@@ -129,13 +129,12 @@ class Marshal:
             if op.iv and cipher.iv_size:
                 ranges.insert(0, Range(op.iv, cipher.iv_size))
                 at = _SRC
-            results = self._results(call, op, cipher.iv_size)
+            results = [] if wrong else self._results(call, op, cipher.iv_size)
             overlap = None
             if op.len > CHUNK and op.src < op.dst < op.src + op.len and not wrong:
                 overlap = self._read_ahead(call, op)
-            if ranges:
-                writable = [Range(address, length) for address, _, length in results]
-                call.memory.copy_from_user(ranges, at, writable)
+            writable = [Range(address, length) for address, _, length in results]
+            call.memory.copy_from_user(ranges, at, writable)
             if wrong:
                 raise OSError(errno.EINVAL, "no operation, or an odd length")
             if not op.iv:

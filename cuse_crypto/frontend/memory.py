@@ -83,6 +83,8 @@ class DirectMemory:
         self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
     ) -> None:
         """One process_vm_readv."""
+        if not ranges:
+            return
         vector = [number for item in ranges for number in item]
         total = sum(vector[1::2])
         struct.pack_into("=2Q", self._view, _LOCAL, self._base + offset, total)

@@ -39,6 +39,8 @@ GUEST_SIZE = 16
 
 _IOCTL_OUT = layouts("FUSE_IOCTL")[1]
 _DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
+_OPEN_OUT = layouts("FUSE_OPEN")[1]
+_OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
 _ATTR_OUT = layouts("FUSE_SETATTR")[1]
 
 
@@ -250,8 +252,7 @@ class Worker:
         except OSError:
             self._server.files.release(file.fh)
             raise
-        flags = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM
-        return layouts("FUSE_OPEN")[1].bytes(protocol.fuse_open_out(file.fh, flags))
+        return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
 
     def FUSE_RELEASE(self, request: Request) -> Buffer:
         """Answered at once; the back end is told afterwards."""

@@ -31,6 +31,7 @@ class Fopen(IntFlag):
     DIRECT_IO = 1 << 0
     NONSEEKABLE = 1 << 2
     STREAM = 1 << 4
+    NOFLUSH = 1 << 5
 
 
 class InitFlag(IntFlag):
