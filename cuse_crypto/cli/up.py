@@ -111,14 +111,16 @@ class Child:
         return f"ended with exit status {status}"
 
     async def stop(self) -> int:
-        """End it in an orderly way, and kill it if that takes too long; its exit status."""
+        """End it in an orderly way, and kill it if that takes too long; 0 if it ended well."""
         if self.process.poll() is None:
             self.process.terminate()
             with trio.move_on_after(PATIENCE):
                 await self.ended()
             if self.process.poll() is None:
                 self.process.kill()
-        return self.process.wait()
+        status = self.process.wait()
+        # So it ends while it is still starting, before it has anything to clean up.
+        return 0 if status == -signal.SIGTERM else status
 
 
 async def _supervise(backend_arguments: list[str], device_arguments: list[str]) -> bool:

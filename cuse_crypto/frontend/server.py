@@ -241,7 +241,9 @@ class Worker:
                 log.debug("after %s: %s", opcode.name, failure)
 
     def FUSE_OPEN(self, request: Request) -> Buffer:
-        """ENODEV where there is no back end."""
+        """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
+        if request.body.flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no direct I/O on a device")
         file = self._server.files.open()
         try:
             self._marshal.open(file)
