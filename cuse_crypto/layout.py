@@ -84,9 +84,9 @@ class Layout(Generic[RecordT]):
         self.pack_into(packed, 0, *record)
         return bytes(packed)
 
-    def offset(self, name: str) -> int:
-        """Where the member ``name`` begins, in bytes."""
-        return next(field.offset for field in self.fields if field.name == name)
+    def field(self, name: str) -> Field:
+        """The member ``name``."""
+        return next(field for field in self.fields if field.name == name)
 
     def __repr__(self) -> str:
         return f"Layout({self.record.__name__}, {self.size} bytes)"

@@ -127,7 +127,7 @@ make_venv() {
     "$(find_python)" -m venv --clear .venv
 }
 
-# install_project EXTRA: into .venv, EXTRA may be empty, when pyproject.toml is not the one installed last.
+# install_project EXTRA: into .venv, if pyproject.toml is not the one installed last.
 install_project() {
     local stamp=.venv/installed${1:+-$1}
     if ! venv_works &>/dev/null; then

@@ -125,7 +125,8 @@ class Device(Program):
     def stop(self) -> None:
         """End it as Ctrl-C would; Failure if that leaves anything behind."""
         if self.process.poll() is None:
-            subprocess.run(as_root("kill", self.pid), check=False, stderr=subprocess.DEVNULL)
+            kill = as_root("sh", "-c", 'kill "$0"', self.pid)  # the program kill may be missing
+            subprocess.run(kill, check=False, stderr=subprocess.DEVNULL)
         self.end()
         if os.path.lexists(self.path):
             raise Failure(f"{self.path} was left behind")
@@ -196,11 +197,11 @@ def compile_programs(folder: Path) -> None:
     step("two C programs, compiled: chat/classic/chat_server.c and chat_client.c")
     asked = subprocess.run([CUSE_CRYPTO, "include-dir"], check=True, stdout=subprocess.PIPE)
     include = asked.stdout.decode().strip()
+    settings = {**os.environ, "TMPDIR": str(folder)}  # an interrupted compiler leaves files
     for name in ("chat_server", "chat_client"):
         source = PROJECT / "chat" / "classic" / f"{name}.c"
-        if subprocess.run(
-            ["cc", "-Wall", "-O2", "-I", include, "-o", folder / name, source]
-        ).returncode:
+        cc = "cc", "-Wall", "-O2", "-I", include, "-o", folder / name, source
+        if subprocess.run(cc, env=settings, check=False).returncode:
             raise Failure(f"cc does not compile {source}")
 
 
@@ -259,7 +260,8 @@ def main() -> None:
         device.stop()
     tell(f"all programs have ended, {device.path} is removed")
     print(f"it works: {len(CONVERSATION)} messages went through {device.path}, unreadable on TCP")
-    print('next: keep a device with ".venv/bin/cuse-crypto up", read README.md, test with ./check')
+    up = " ".join(map(str, as_root(".venv/bin/cuse-crypto", "up")))
+    print(f"next: keep a device with {up!r}, read README.md, test with ./check")
 
 
 def on_signal(number: int, _: object) -> None:
@@ -274,3 +276,6 @@ if __name__ == "__main__":
         main()
     except Failure as failure:
         sys.exit(f"demo: {failure}")
+    except BrokenPipeError:  # as in ./demo | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)

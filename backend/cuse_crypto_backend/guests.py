@@ -8,16 +8,18 @@ import errno
 import threading
 from dataclasses import dataclass, field
 
-from cuse_crypto.abi.algorithms import CIPHERS, Cipher
+from cuse_crypto.abi.algorithms import CIPHERS, MACS
+from cuse_crypto.abi.structs import CRYPTO_HMAC_MAX_KEY_LEN
 from cuse_crypto.wire.messages import NO_SUCH_HANDLE
 from cuse_crypto_backend.engines import Engine, EngineFile, EngineSession
+from cuse_crypto_backend.engines.engine import Algorithms, Keys
 
 
 @dataclass(slots=True)
 class Session:
-    """An engine's session, and its row in the table."""
+    """An engine's session, and the rows of its algorithms."""
 
-    cipher: Cipher
+    algorithms: Algorithms
     engine: EngineSession
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,14 +58,21 @@ class Guest:
         if file:
             file.close()
 
-    def new_session(self, handle: int, ses: int, cipher_id: int, key: bytes) -> None:
-        """OSError(EINVAL) for an algorithm or a key that cannot be."""
+    def new_session(self, handle: int, ses: int, numbers: tuple[int, int], keys: Keys) -> None:
+        """``numbers`` of cipher and mac, 0 for none. OSError(EINVAL) for what cannot be."""
         file = self._file(handle)
-        cipher = CIPHERS.get(cipher_id)
-        if cipher is None or len(key) not in cipher.key_sizes:
-            raise OSError(errno.EINVAL, "no such cipher, or no such key")
+        cipher, mac = CIPHERS.get(numbers[0]), MACS.get(numbers[1])
+        if (cipher is None) != (numbers[0] == 0) or (mac is None) != (numbers[1] == 0):
+            raise OSError(errno.EINVAL, "no such algorithm")
+        if cipher is None and mac is None:
+            raise OSError(errno.EINVAL, "no algorithm")
+        if len(keys.cipher) not in (cipher.key_sizes if cipher else (0,)):
+            raise OSError(errno.EINVAL, "no such key")
+        if len(keys.mac) > (CRYPTO_HMAC_MAX_KEY_LEN if mac and mac.is_keyed else 0):
+            raise OSError(errno.EINVAL, "no such key of a mac")
         self.end_session(handle, ses)
-        file.sessions[ses] = Session(cipher, file.engine.session(cipher, key))
+        algorithms = Algorithms(cipher, mac)
+        file.sessions[ses] = Session(algorithms, file.engine.session(algorithms, keys))
 
     def end_session(self, handle: int, ses: int) -> None:
         """Forget a session; an unknown one is no error."""

@@ -6,7 +6,6 @@ its connection and nothing else.
 
 import errno
 import logging
-import mmap
 import os
 import socket
 import struct
@@ -16,10 +15,12 @@ import trio
 
 from cuse_crypto.abi.structs import Cop
 from cuse_crypto.wire import messages
+from cuse_crypto.wire.area import Area
 from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
 from cuse_crypto.wire.messages import MAX_PAYLOAD, PeerError, Request
+from cuse_crypto_backend.checks import GROWTH, auth_kind, check_auth
 from cuse_crypto_backend.engines import Engine
-from cuse_crypto_backend.engines.engine import SLACK
+from cuse_crypto_backend.engines.engine import SLACK, AuthRequest, Hashing, Keys
 from cuse_crypto_backend.guests import Guest, Guests
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 1024
 HELLO_DEADLINE = 5.0
 """Seconds that a new connection may be silent."""
-_BUFFER = messages.max_length() + SLACK
+_BUFFER = messages.max_length() + GROWTH + SLACK
 
 
 class Server:
@@ -87,8 +88,8 @@ class Channel:
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._server = server
         self.connection = Connection(sock, HELLO_DEADLINE)
-        self._request = memoryview(mmap.mmap(-1, _BUFFER))
-        self._reply = memoryview(mmap.mmap(-1, _BUFFER))
+        self._areas = Area(_BUFFER), Area(_BUFFER)
+        self._request, self._reply = (area.view for area in self._areas)
         self._guest = Guest(server.engine)
 
     def run(self) -> None:
@@ -100,6 +101,8 @@ class Channel:
                 self.connection.set_deadline(0)
                 while (header := self.connection.receive(self._request)) is not None:
                     self._answer(messages.unpack_request(self._request, header))
+                    for area in self._areas:
+                        area.trim(header.length)
         except PeerError as error:
             log.warning("dropped a front end: %s", error)
         except (ConnectionLost, PeerSilent) as error:
@@ -170,8 +173,8 @@ class Channel:
     def NEW_SESSION(self, request: Request) -> None:
         """A session; the number is the front end's."""
         body = request.body
-        key = bytes(request.readable[0])
-        self._guest.new_session(body.handle, body.ses, body.cipher, key)
+        keys = Keys(*map(bytes, request.readable))
+        self._guest.new_session(body.handle, body.ses, (body.cipher, body.mac), keys)
 
     def END_SESSION(self, request: Request) -> None:
         """The end of a session."""
@@ -182,16 +185,66 @@ class Channel:
         body = request.body
         iv, src = request.readable
         session = self._guest.session(body.handle, body.ses)
-        cipher = session.cipher
-        if body.op not in (Cop.ENCRYPT, Cop.DECRYPT) or len(iv) != cipher.iv_size:
+        cipher, mac = session.algorithms
+        size = len(src) if cipher else 0
+        iv_size = cipher.iv_size if cipher else 0
+        if body.op not in (Cop.ENCRYPT, Cop.DECRYPT) or len(iv) != (
+            cipher.iv_size if cipher else 0
+        ):
             raise OSError(errno.EINVAL, "no such operation")
-        if len(src) % cipher.block_size or request.writable[0] < len(src):
+        if (cipher and len(src) % cipher.block_size) or request.writable[0] < size:
             raise OSError(errno.EINVAL, "no such length")
+        hashing = Hashing(body.flags & (Hashing.START | Hashing.FINISH))
+        if mac and hashing & Hashing.FINISH and request.writable[1] < mac.digest_size:
+            raise OSError(errno.EINVAL, "no room for the digest")
         at = request.message.reply_offset
-        dst = self._reply[at : at + len(src) + SLACK]
+        dst = self._reply[at : at + size + SLACK]
         with session.lock:
-            session.engine.crypt(body.op, bytes(iv), src, dst)
-        return len(src), 0
+            digest = session.engine.crypt(body.op, bytes(iv), src, dst, hashing)
+        self._reply[at + size : at + size + len(digest)] = digest
+        return size, len(digest)
+
+    def AUTH(self, request: Request) -> tuple[int, int]:
+        """One authenticated operation; nothing of what is not authentic is sent."""
+        body = request.body
+        iv, auth, src, tag = request.readable
+        session = self._guest.session(body.handle, body.ses)
+        cipher, mac = session.algorithms
+        kind, sizes = auth_kind(body.kind), (body.op, body.tag_size)
+        checked = AuthRequest(kind, *sizes, bytes(iv), auth, src, body.offset, bytes(tag))
+        check_auth(checked, cipher, mac)
+        at = request.message.reply_offset
+        dst = self._reply[at : at + len(src) + GROWTH + SLACK]
+        with session.lock:
+            length, made = session.engine.auth(checked, dst)
+        if length > request.writable[0] or len(made) > request.writable[1]:
+            raise OSError(errno.EINVAL, "no room for the result")
+        self._reply[at + length : at + length + len(made)] = made
+        return length, len(made)
+
+    def COPY_HASH(self, request: Request) -> None:
+        """One session's hash goes on from another's."""
+        body = request.body
+        target = self._guest.session(body.handle, body.dst_ses)
+        source = self._guest.session(body.handle, body.src_ses)
+        if target is source or not (target.algorithms.mac and source.algorithms.mac):
+            raise OSError(errno.EINVAL, "not two hashes")
+        # In the order of their numbers, so that two copies cannot wait for each other.
+        first, second = sorted((target, source), key=id)
+        with first.lock, second.lock:
+            target.engine.copy_hash(source.engine)
+
+    def DESCRIBE(self, request: Request) -> tuple[int, ...]:
+        """What computes a session."""
+        session = self._guest.session(request.body.handle, request.body.ses)
+        with session.lock:
+            names = [name.encode("ascii", "replace") for name in session.engine.names()]
+        at, lengths = request.message.reply_offset, []
+        for name, room in zip(names, request.writable, strict=True):
+            self._reply[at : at + len(name[:room])] = name[:room]
+            at += len(name[:room])
+            lengths.append(len(name[:room]))
+        return tuple(lengths)
 
 
 async def serve(

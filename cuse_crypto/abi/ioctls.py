@@ -8,12 +8,19 @@ structure, or a property of the session: ``iv_size``).
 from functools import cache
 from typing import Any, NamedTuple
 
-from cuse_crypto.abi.structs import crypt_op, session_id, session_op
+from cuse_crypto.abi.structs import (
+    cphash_op,
+    crypt_auth_op,
+    crypt_op,
+    number,
+    session_info_op,
+    session_op,
+)
 from cuse_crypto.layout import Layout, Width
 
-_IOC_WRITE = 1
+CALLER_WRITES = 1
 """The caller writes, the driver reads."""
-_IOC_READ = 2
+CALLER_READS = 2
 """The driver writes, the caller reads."""
 
 
@@ -33,11 +40,22 @@ class Ioctl(NamedTuple):
     argument: type[Any]
     readable: tuple[Segment, ...] = ()
     writable: tuple[Segment, ...] = ()
+    compat_nr: int | None = None
+    """Another ``nr`` for 32-bit programs: the driver's, where its header says otherwise."""
 
     def number(self, width: Width) -> int:
         """The request number that a program of that pointer width passes: ``_IOC(...)``."""
-        size = layout_of(self, width).size
-        return self.direction << 30 | size << 16 | ord("c") << 8 | self.nr
+        return self._number(self.nr, width)
+
+    def numbers(self, width: Width) -> set[int]:
+        """All the numbers that are taken from a program of that pointer width."""
+        taken = {self.number(width)}
+        if width == 32 and self.compat_nr is not None:
+            taken.add(self._number(self.compat_nr, width))
+        return taken
+
+    def _number(self, nr: int, width: Width) -> int:
+        return self.direction << 30 | layout_of(self, width).size << 16 | ord("c") << 8 | nr
 
 
 @cache
@@ -46,18 +64,34 @@ def layout_of(ioctl: Ioctl, width: Width) -> Layout[Any]:
     return Layout(ioctl.argument, width)
 
 
+# CIOCKEY has no row: the driver does not implement it, and it answers EINVAL like any unknown one.
 # fmt: off
 IOCTLS = (
-    Ioctl("CIOCGSESSION", 102, _IOC_READ | _IOC_WRITE, session_op,
+    Ioctl("CRIOGET",       101, CALLER_READS | CALLER_WRITES, number),
+    Ioctl("CIOCGSESSION",  102, CALLER_READS | CALLER_WRITES, session_op,
           readable=(Segment("key", "keylen"), Segment("mackey", "mackeylen"))),
-    Ioctl("CIOCFSESSION", 103, _IOC_WRITE, session_id),
-    Ioctl("CIOCCRYPT",    104, _IOC_READ | _IOC_WRITE, crypt_op,
+    Ioctl("CIOCFSESSION",  103, CALLER_WRITES, number),
+    Ioctl("CIOCCRYPT",     104, CALLER_READS | CALLER_WRITES, crypt_op,
           readable=(Segment("iv", "iv_size"), Segment("src", "len")),
-          writable=(Segment("dst", "len"), Segment("iv", "iv_size"))),
+          writable=(Segment("dst", "len"), Segment("mac", "digest_size"),
+                    Segment("iv", "iv_size"))),
+    Ioctl("CIOCASYMFEAT",  106, CALLER_READS, number),
+    Ioctl("CIOCGSESSINFO", 107, CALLER_READS | CALLER_WRITES, session_info_op),
+    Ioctl("CIOCAUTHCRYPT", 109, CALLER_READS | CALLER_WRITES, crypt_auth_op,
+          readable=(Segment("iv", "iv_size"), Segment("auth_src", "auth_len"),
+                    Segment("src", "len"), Segment("tag", "tag_len")),
+          writable=(Segment("dst", "len"), Segment("tag", "tag_len"),
+                    Segment("iv", "iv_size"))),
+    Ioctl("CIOCASYNCCRYPT", 110, CALLER_WRITES, crypt_op,
+          readable=(Segment("iv", "iv_size"), Segment("src", "len")),
+          writable=(Segment("dst", "len"),), compat_nr=107),
+    Ioctl("CIOCASYNCFETCH", 111, CALLER_READS, crypt_op,
+          writable=(Segment("mac", "digest_size"), Segment("iv", "iv_size")), compat_nr=108),
+    Ioctl("CIOCCPHASH",    112, CALLER_WRITES, cphash_op),
 )
 # fmt: on
 
 
 def by_number(width: Width) -> dict[int, Ioctl]:
     """The rows by the number that a program of that pointer width passes."""
-    return {ioctl.number(width): ioctl for ioctl in IOCTLS}
+    return {taken: ioctl for ioctl in IOCTLS for taken in ioctl.numbers(width)}

@@ -5,11 +5,11 @@ a payload is copied from the caller straight behind the message's header, and fr
 reply's header straight to the caller.
 """
 
-import ctypes
 import mmap
 
 from cuse_crypto.fuse import protocol
 from cuse_crypto.wire import messages
+from cuse_crypto.wire.area import Area
 
 PAGE = mmap.PAGESIZE
 
@@ -29,13 +29,11 @@ REPLY = REQUEST + _pages(messages.max_length())
 SIZE = REPLY + _pages(messages.max_length())
 
 
-class Arena:
-    """``view`` is the memory, ``address`` where it begins. Pages that are not used cost nothing."""
+class Arena(Area):
+    """An area with its parts."""
 
     def __init__(self) -> None:
-        self._map = mmap.mmap(-1, SIZE)
-        self.view = memoryview(self._map)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        super().__init__(SIZE)
         self.read_buffer = self.view[READ : READ + protocol.READ_BUFFER]
         self.request = self.view[REQUEST:REPLY]
         self.reply = self.view[REPLY:SIZE]

@@ -8,20 +8,49 @@ import errno
 import itertools
 import secrets
 import threading
+from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from cuse_crypto.abi.algorithms import Cipher
+from cuse_crypto.abi.algorithms import Cipher, Mac
+from cuse_crypto.abi.structs import crypt_op
+
+MAX_JOBS = 64
+"""Asynchronous operations of one open file that may wait to be fetched."""
 
 
 @dataclass(slots=True)
 class Session:
-    """A cipher and its key; ``iv`` is the chaining value. ``lock`` serialises its operations."""
+    """A cipher, a mac, or both, with their keys. ``lock`` serialises its operations."""
 
     ses: int
-    cipher: Cipher
+    cipher: Cipher | None
+    mac: Mac | None
     key: bytes = field(repr=False)
+    mac_key: bytes = field(repr=False)
     iv: bytes
+    """The chaining value: where an operation without an IV goes on."""
+    tag_size: int = 16
+    """Of an AEAD; the driver lets it only shrink."""
+    hashing: bool = False
+    """The back end holds a hash under way, which cannot be made again."""
+    doubtful: bool = False
+    """An operation that went on with it was given up, and nobody knows whether it was done."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def iv_size(self) -> int:
+        """0 without a cipher."""
+        return self.cipher.iv_size if self.cipher else 0
+
+
+class Job(NamedTuple):
+    """An asynchronous operation that is done. ``status`` is 0 or the errno that fetching gives."""
+
+    op: crypt_op
+    status: int
+    digest: bytes
+    iv: bytes
 
 
 @dataclass(slots=True)
@@ -30,12 +59,18 @@ class OpenFile:
 
     fh: int
     sessions: dict[int, Session] = field(default_factory=dict)
+    jobs: deque[Job] = field(default_factory=deque)
+    pollers: set[int] = field(default_factory=set)
+    """Handles by which the kernel wants to hear that poll(2) would answer differently."""
+    polled: int = 0
+    """What poll(2) was told last."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def session(self, ses: int) -> Session:
-        """OSError(EINVAL) for a number that is not of this open file."""
+    def session(self, ses: int, unknown: int = errno.EINVAL) -> Session:
+        """OSError(``unknown``) for a number that is not of this open file."""
         session = self.sessions.get(ses)
         if session is None:
-            raise OSError(errno.EINVAL, "no such session")
+            raise OSError(unknown, "no such session")
         return session
 
     def new_number(self) -> int:

@@ -34,6 +34,8 @@ class Queue:
         self.address = address
         self.engine = ""
         self.algorithms: frozenset[int] = frozenset()
+        self.longest = 0
+        """The length of the longest message since somebody set it to 0."""
         self._guest = guest
         self._number = number
         self._deadline = deadline
@@ -42,7 +44,9 @@ class Queue:
         self._request = memoryview(bytearray(_CONTROL_SIZE))
         self._reply = memoryview(bytearray(_CONTROL_SIZE))
 
-    def control(self, name: str, body: Any, *segments: bytes) -> Reply:
+    def control(
+        self, name: str, body: Any, *segments: bytes, writable: tuple[int, ...] = ()
+    ) -> Reply:
         """Send a small message with these readable segments; BackendGone if it is not answered."""
         message = BY_NAME[name]
         at = message.payload_offset
@@ -50,7 +54,7 @@ class Queue:
             self._request[at : at + len(segment)] = segment
             at += len(segment)
         lengths = tuple(map(len, segments))
-        return self.exchange(self._request, self._reply, message, body, lengths)
+        return self.exchange(self._request, self._reply, message, body, lengths, writable)
 
     def exchange(
         self,
@@ -60,17 +64,19 @@ class Queue:
         body: Any,
         readable: tuple[int, ...] = (),
         writable: tuple[int, ...] = (),
+        repeatable: bool = True,
     ) -> Reply:
         """Send one request, whose readable bytes are in place in ``request``; give its reply.
 
-        A lost connection is made again once and the request repeated: every message may be.
-        BackendGone if that fails too, if the answer is late, or if it is no answer.
+        A lost connection is made again once, and a ``repeatable`` request repeated. BackendGone if
+        that fails too, if the answer is late, or if it is no answer.
         """
         fresh = self._connection is None
         connection = self._connection or self._connect()
         while True:
             tag = self._tag = (self._tag + 1) & 0xFFFFFFFF
             length = messages.pack_request(request, message, tag, body, readable, writable)
+            self.longest = max(self.longest, length)
             try:
                 connection.send(request[:length])
                 header = connection.receive(reply)
@@ -79,7 +85,7 @@ class Queue:
                 return messages.unpack_reply(reply, header, message, tag, writable)
             except (ConnectionLost, PeerSilent, PeerError) as error:
                 self.close()
-                if fresh or not isinstance(error, ConnectionLost):
+                if fresh or not repeatable or not isinstance(error, ConnectionLost):
                     log.error("%s: %s", self.address, error)
                     raise BackendGone(error) from error
                 fresh, connection = True, self._connect()

@@ -18,14 +18,16 @@ from typing import Any
 import trio
 
 from cuse_crypto.frontend.arena import Arena
-from cuse_crypto.frontend.files import OpenFiles
-from cuse_crypto.frontend.marshal import Marshal
+from cuse_crypto.frontend.asynchronous import poll_mask
+from cuse_crypto.frontend.cryptodev import Cryptodev
+from cuse_crypto.frontend.files import OpenFile, OpenFiles
+from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.node import Attributes, Node
 from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
-from cuse_crypto.layout import Buffer
+from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
@@ -38,14 +40,12 @@ DRAIN = 1.0
 GUEST_SIZE = 16
 
 _IOCTL_OUT = layouts("FUSE_IOCTL")[1]
+_NO_LAYOUT = Layout(protocol.fuse_interrupt_in)
+"""Until the ioctl's number is looked up."""
 _DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
 _OPEN_OUT = layouts("FUSE_OPEN")[1]
 _OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
 _ATTR_OUT = layouts("FUSE_SETATTR")[1]
-
-
-class Interrupted(Exception):
-    """The caller was given EINTR by another worker; nothing is left to answer."""
 
 
 class Server:
@@ -61,8 +61,8 @@ class Server:
         self.direct = direct
         self.limit = workers
         self.idle = 0
-        self.waiting: dict[int, Ticket] = {}
-        """Requests that may still be answered with EINTR, by ``unique``."""
+        self.tickets: dict[int, Ticket] = {}
+        """The ioctls under way, by ``unique``."""
         self._connect = partial(Queue, address, os.urandom(GUEST_SIZE), deadline=deadline)
         self._queues: list[Queue] = []
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ class Server:
         """Remove the node; what is under way may finish first, for a moment."""
         self._stopping = True
         with trio.move_on_after(DRAIN):
-            while self.waiting:
+            while self.tickets:
                 await trio.sleep(0.01)
         self.node.abort()
         for queue in self._queues:
@@ -123,7 +123,7 @@ class Server:
 
     def interrupt(self, unique: int) -> bool:
         """A signal for the caller of ``unique`` came; False if that request is not known (yet)."""
-        ticket = self.waiting.get(unique)
+        ticket = self.tickets.get(unique)
         if ticket is None:
             return False
         if _is_dying(ticket.thread):
@@ -137,40 +137,49 @@ class Server:
 
     def _give_up(self, ticket: "Ticket") -> None:
         ticket.interrupted = True
-        if self.waiting.pop(ticket.unique, None):
+        if ticket.take():
             self.node.channel.reply(ticket.unique, errno.EINTR)
+
+
+class Answered(Exception):
+    """The caller has its answer already; nothing is left to be sent."""
 
 
 class Ticket:
     """The right to answer one ioctl, which is taken once."""
 
-    __slots__ = ("_claimed", "_waiting", "interrupted", "thread", "unique")
+    __slots__ = ("_mine", "_untaken", "interrupted", "thread", "unique")
 
-    def __init__(self, unique: int, thread: int, waiting: "dict[int, Ticket]") -> None:
+    def __init__(self, unique: int, thread: int) -> None:
         """``thread``: the caller's thread id, as the kernel gave it."""
         self.unique = unique
         self.thread = thread
         self.interrupted = False
-        self._claimed = False
-        self._waiting = waiting
-        waiting[unique] = self
+        self._mine = False
+        self._untaken = [True]
+
+    def take(self) -> bool:
+        """True for the first who asks, in whichever thread: to pop from a list is atomic."""
+        try:
+            return self._untaken.pop()
+        except IndexError:
+            return False
 
     def claim(self) -> None:
-        """From here on nobody else answers; Interrupted if somebody has.
+        """From here on only the worker answers; Answered if somebody has.
 
         When claimed before: OSError(EINTR) if the caller was interrupted since.
         """
-        if not self._claimed:
-            # One pop of a dict is atomic, so that exactly one thread gets the ticket.
-            if self._waiting.pop(self.unique, None) is None:
-                raise Interrupted
-            self._claimed = True
+        if not self._mine:
+            if not self.take():
+                raise Answered
+            self._mine = True
         elif self.interrupted:
             raise OSError(errno.EINTR, "interrupted")
 
     def settle(self) -> None:
         """Claim, if that has not been done."""
-        if not self._claimed:
+        if not self._mine:
             self.claim()
 
 
@@ -193,7 +202,7 @@ class Worker:
         self._queue = queue
         self._arena = Arena()
         self._memory = DirectMemory(self._arena)
-        self._marshal = Marshal(self._arena, queue)
+        self._marshal = Cryptodev(self._arena, queue)
         self._afterwards: Callable[[], object] | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
             row.number: getattr(self, row.name)
@@ -212,6 +221,8 @@ class Worker:
                 self._serve(buffer[:size])
             except protocol.ProtocolError as error:
                 log.error("from the kernel: %s", error)
+            self._arena.trim(self._queue.longest)
+            self._queue.longest = 0
             server.ready()
         self._queue.close()
 
@@ -227,7 +238,7 @@ class Worker:
                 body = handler(request)
             else:
                 error = opcode.unhandled
-        except Interrupted:
+        except Answered:
             return
         except Exception as failure:
             error = errno_of(failure)
@@ -277,27 +288,52 @@ class Worker:
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
-        ticket = Ticket(request.header.unique, pid, server.waiting)
-        argument = body.cmd, body.arg, body.flags
+        unique = request.header.unique
+        ticket = server.tickets[unique] = Ticket(unique, pid)
+
+        answered = False
+
+        def succeed() -> None:
+            nonlocal answered
+            answered = True
+            self._channel.reply(unique, 0, _DONE)
+
+        call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
         try:
             try:
-                self._marshal.ioctl(file, *argument, memory, ticket.claim)
+                self._marshal.ioctl(body.cmd, body.flags, call)
             except Unreachable:
                 if not unrestricted:
                     raise
-                memory = RetriedMemory(self._arena, request.payload, 0)
-                self._marshal.ioctl(file, *argument, memory, ticket.claim)
+                call.memory = memory = RetriedMemory(self._arena, request.payload, 0)
+                self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
             return _retry_reply(retry)
         finally:
+            del server.tickets[unique]
             ticket.settle()
+            self._notify_pollers(file)
+            if answered:
+                raise Answered
         if isinstance(memory, RetriedMemory):
             return b"".join([_DONE, *memory.output])
         return _DONE
 
+    def _notify_pollers(self, file: OpenFile) -> None:
+        """Have the kernel poll again what waits for this open file."""
+        if file.pollers and poll_mask(file) != file.polled:
+            waiting, file.pollers = file.pollers, set()
+            for handle in waiting:
+                self._channel.notify_poll(handle)
+
     def FUSE_POLL(self, request: Request) -> Buffer:
-        """Always writable, never readable, as the driver's node is."""
-        revents = request.body.events & (select.POLLOUT | select.POLLWRNORM)
+        """What asynchronous operations allow; without any, writable and not readable."""
+        body = request.body
+        file = self._server.files[body.fh]
+        if body.flags & protocol.FUSE_POLL_SCHEDULE_NOTIFY:
+            file.pollers.add(body.kh)
+        file.polled = poll_mask(file)
+        revents = file.polled & (body.events | select.POLLERR | select.POLLHUP)
         return layouts("FUSE_POLL")[1].bytes(protocol.fuse_poll_out(revents))
 
     def FUSE_INTERRUPT(self, request: Request) -> Buffer:

@@ -4,6 +4,7 @@ Owns ``/dev/fuse`` or ``/dev/cuse`` as opened for one node. Several threads may 
 read gives one whole request to one of them.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -46,6 +47,11 @@ class Channel:
                 log.error("the kernel refused a reply (%s)", failure.strerror)
                 if not error:
                     self.reply(unique, errno.EIO)
+
+    def notify_poll(self, handle: int) -> None:
+        """Wake those who poll ``handle``, which is the kernel's and may be gone."""
+        with contextlib.suppress(OSError):
+            os.writev(self.fd, protocol.encode_poll_notice(handle))
 
     def close(self) -> None:
         """Give the descriptor back; with the last one the kernel ends the connection."""

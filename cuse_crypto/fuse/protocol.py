@@ -54,6 +54,10 @@ class IoctlFlag(IntFlag):
     RETRY = 1 << 2
 
 
+FUSE_POLL_SCHEDULE_NOTIFY = 1 << 0
+FUSE_NOTIFY_POLL = 1
+
+
 class Fattr(IntFlag):
     """``fuse_setattr_in.valid``"""
 
@@ -200,6 +204,12 @@ class fuse_poll_out(NamedTuple):
     padding: u32 = 0
 
 
+class fuse_notify_poll_wakeup_out(NamedTuple):
+    """Not a reply: whoever polls ``kh`` is to be asked again."""
+
+    kh: u64
+
+
 class fuse_interrupt_in(NamedTuple):
     """The request to give up."""
 
@@ -269,6 +279,7 @@ class fuse_statfs_out(NamedTuple):
 IN_HEADER = Layout(fuse_in_header)
 OUT_HEADER = Layout(fuse_out_header)
 IOVEC = Layout(fuse_ioctl_iovec)
+_POLL_NOTICE = Layout(fuse_notify_poll_wakeup_out)
 
 
 class Opcode(NamedTuple):
@@ -354,6 +365,13 @@ def encode_reply(unique: int, error: int = 0, *parts: Buffer) -> list[Buffer]:
         return [OUT_HEADER.bytes(fuse_out_header(OUT_HEADER.size, -error, unique))]
     size = OUT_HEADER.size + sum(map(len, parts))
     return [OUT_HEADER.bytes(fuse_out_header(size, 0, unique)), *parts]
+
+
+def encode_poll_notice(handle: int) -> list[Buffer]:
+    """The pieces of FUSE_NOTIFY_POLL, for one ``writev``."""
+    body = _POLL_NOTICE.bytes(fuse_notify_poll_wakeup_out(handle))
+    size = OUT_HEADER.size + len(body)
+    return [OUT_HEADER.bytes(fuse_out_header(size, FUSE_NOTIFY_POLL, 0)), body]
 
 
 def init_reply(request: fuse_init_in) -> bytes:

@@ -13,10 +13,9 @@ from cuse_crypto.layout import Buffer, Layout, s32, u8, u16, u32, u64
 VERSION = 1
 MAGIC = 0x43455355
 """``USEC`` in the order of the bytes: what speaks first is a cuse-crypto front end."""
-MAX_PAYLOAD = (1 << 20) + 4096
-"""The largest sum of the segments of one message, in bytes: a mebibyte of data, and what goes
-with it (IV, tag)."""
-MAX_SEGMENTS = 4
+MAX_PAYLOAD = (64 << 20) + 65536
+"""The largest sum of the segments of one message, in bytes: what can only be done as a whole (an
+AEAD), and what goes with it."""
 REPLY = 0x8000
 """Set in ``type`` of a reply."""
 NO_SUCH_HANDLE = 116
@@ -91,12 +90,34 @@ class NewSession(NamedTuple):
 
 
 class Crypt(NamedTuple):
-    """One operation; ``op`` and ``flags`` as in ``struct crypt_op``."""
+    """One operation; ``op`` as in ``crypt_op``, ``flags``: 1 starts the hash, 2 finishes it."""
 
     handle: u64
     ses: u32
     op: u16
     flags: u16
+
+
+class Auth(NamedTuple):
+    """One authenticated operation; ``kind`` is 0 for AEAD, or a type of ``crypt_auth_op.flags``.
+
+    ``offset`` is where ``src`` lies inside ``auth`` (SRTP).
+    """
+
+    handle: u64
+    ses: u32
+    op: u16
+    kind: u16
+    tag_size: u32
+    offset: u32
+
+
+class CopyHash(NamedTuple):
+    """Session ``dst_ses`` takes over what ``src_ses`` has hashed."""
+
+    handle: u64
+    dst_ses: u32
+    src_ses: u32
 
 
 class Nothing(NamedTuple):
@@ -153,6 +174,9 @@ MESSAGES = {row.type: row for row in (
     _row(4, "NEW_SESSION", NewSession, readable=("key", "mackey")),
     _row(5, "END_SESSION", Session),
     _row(6, "CRYPT",       Crypt, readable=("iv", "src"), writable=("dst", "mac")),
+    _row(7, "AUTH",        Auth, readable=("iv", "auth", "src", "tag"), writable=("dst", "tag")),
+    _row(8, "COPY_HASH",   CopyHash),
+    _row(9, "DESCRIBE",    Session, writable=("cipher", "mac")),
 )}
 # fmt: on
 """By type."""

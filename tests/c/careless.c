@@ -2,126 +2,16 @@
 /*
  * careless DEVICE: what a device answers to callers that make mistakes, and to unusual ones that do
  * not. The answers are those of the real driver, or better where it crashes or corrupts data.
- *
- * One line per check, "ok NAME" or "FAIL NAME: got RESULT/ERRNO wanted RESULT/ERRNO". Exit status:
- * the number of failures, at most 100; 101 when the device cannot be used at all.
  */
-#define _GNU_SOURCE
+#include "check.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <crypto/cryptodev.h>
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define PAGE 4096u
-#define MIB (1024u * 1024u)
-#define UNUSABLE 101
-
-/* 32-bit programs are measured against the same rows; only the kernel begins elsewhere. */
 #if UINTPTR_MAX > UINT32_MAX
-#define IN_THE_KERNEL ((void *)(uintptr_t)0xffff888000000000)
 #define OTHER_WIDTH_SIZE 28 /* session_op and crypt_op of a 32-bit program */
 #else
-#define IN_THE_KERNEL ((void *)(uintptr_t)0xfffff000)
 #define OTHER_WIDTH_SIZE 48
 #endif
 
-static const char *path;
-static int device;
-static int failures;
-
-static uint8_t key[1024];       /* longer than any key length that is tried */
-static uint8_t plain[4 * PAGE]; /* no two blocks are equal */
-static uint8_t out[4 * PAGE], expected[4 * PAGE];
-static uint8_t zeros[16];
-
-static uint8_t *read_only; /* a page */
-static uint8_t *edge;      /* two pages that can be used, and then two that cannot */
-static uint8_t *edge_end;
-
-static struct bad_pointer {
-    const char *name;
-    void *pointer;
-} bad_pointers[] = {
-    {"NULL", NULL}, {"1", (void *)1}, {"unmapped", NULL}, {"kernel", IN_THE_KERNEL}};
-
-/* ---- reports ------------------------------------------------------------------------------- */
-
-static void unusable(const char *what)
-{
-    perror(what);
-    exit(UNUSABLE);
-}
-
-static const char *name_of(int error)
-{
-    const char *name = error == 0 ? "0" : strerrorname_np(error);
-    return name != NULL ? name : "?";
-}
-
-/* wanted: 0 or an errno. */
-static void check(const char *name, int result, int wanted)
-{
-    int error = result == -1 ? errno : 0, wanted_result = wanted == 0 ? 0 : -1;
-
-    if (result == wanted_result && error == wanted) {
-        printf("ok %s\n", name);
-        return;
-    }
-    printf("FAIL %s: got %d/%s wanted %d/%s\n", name, result, name_of(error), wanted_result,
-           name_of(wanted));
-    failures++;
-}
-
-static void check_same(const char *name, const void *got, const void *wanted, size_t size)
-{
-    const uint8_t *a = got, *b = wanted;
-    size_t i = 0;
-
-    while (i < size && a[i] == b[i])
-        i++;
-    if (i == size) {
-        printf("ok %s\n", name);
-        return;
-    }
-    printf("FAIL %s: got byte 0x%02x wanted 0x%02x at %zu of %zu\n", name, a[i], b[i], i, size);
-    failures++;
-}
-
-/* A name made of several words; good until the next but three. */
-__attribute__((format(printf, 1, 2))) static const char *label(const char *format, ...)
-{
-    static char texts[4][200];
-    static unsigned next;
-    char *text = texts[next++ % COUNT(texts)];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(text, sizeof(texts[0]), format, arguments);
-    va_end(arguments);
-    return text;
-}
-
-/* ---- the three ioctls ---------------------------------------------------------------------- */
-
-static int make_on(int fd, __u32 cipher, __u32 keylen, const void *key_pointer, __u32 *ses)
-{
-    struct session_op session = {.cipher = cipher, .keylen = keylen, .key = (void *)key_pointer};
-    int result = ioctl(fd, CIOCGSESSION, &session);
-
-    *ses = session.ses;
-    return result;
-}
+/* ---- ordinary operations ------------------------------------------------------------------- */
 
 static __u32 make(__u32 cipher)
 {
@@ -130,30 +20,6 @@ static __u32 make(__u32 cipher)
     if (make_on(device, cipher, cipher == CRYPTO_3DES_CBC ? 24 : 16, key, &ses) != 0)
         unusable("CIOCGSESSION of an ordinary session");
     return ses;
-}
-
-static int finish_on(int fd, __u32 ses)
-{
-    return ioctl(fd, CIOCFSESSION, &ses);
-}
-
-static int finish(__u32 ses)
-{
-    return finish_on(device, ses);
-}
-
-static struct crypt_op operation(__u32 ses, int op, int flags, const void *src, void *dst,
-                                 __u32 len, void *iv)
-{
-    struct crypt_op crypt = {.ses = ses, .op = op, .flags = flags, .len = len,
-                             .src = (void *)src, .dst = dst, .iv = iv};
-    return crypt;
-}
-
-static int operate(__u32 ses, int op, int flags, const void *src, void *dst, __u32 len, void *iv)
-{
-    struct crypt_op crypt = operation(ses, op, flags, src, dst, len, iv);
-    return ioctl(device, CIOCCRYPT, &crypt);
 }
 
 static int encrypt(__u32 ses, const void *src, void *dst, __u32 len, void *iv)
@@ -188,50 +54,6 @@ static void check_goes_on(const char *name, __u32 ses, __u32 cipher, const void 
     if (encrypt(ses, plain, got, sizeof(got), NULL) != 0)
         unusable("CIOCCRYPT without an IV");
     check_same(name, got, wanted, sizeof(got));
-}
-
-/* ---- memory -------------------------------------------------------------------------------- */
-
-static uint8_t *pages(unsigned count, int protection, int flags, int fd)
-{
-    uint8_t *memory = mmap(NULL, count * PAGE, protection, flags, fd, 0);
-
-    if (memory == MAP_FAILED)
-        unusable("mmap");
-    return memory;
-}
-
-static void protect(void *memory, size_t size, int protection)
-{
-    if (mprotect(memory, size, protection) == -1)
-        unusable("mprotect");
-}
-
-/* A copy that can be read and not written; one at a time. */
-static void *frozen(const void *data, size_t size)
-{
-    protect(read_only, PAGE, PROT_READ | PROT_WRITE);
-    memcpy(read_only, data, size);
-    protect(read_only, PAGE, PROT_READ);
-    return read_only;
-}
-
-static void set_up(void)
-{
-    int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
-
-    for (size_t i = 0; i < sizeof(key); i++)
-        key[i] = 7 * i + 1;
-    for (size_t i = 0; i < sizeof(plain); i++)
-        plain[i] = i % 16 == 0 ? i >> 8 : (i % 16 == 1 ? i >> 4 : i * 5);
-    read_only = pages(1, PROT_READ, anonymous, -1);
-    edge = pages(4, PROT_READ | PROT_WRITE, anonymous, -1);
-    edge_end = edge + 2 * PAGE;
-    protect(edge_end, 2 * PAGE, PROT_NONE);
-    bad_pointers[2].pointer = edge_end;
-    device = open(path, O_RDWR);
-    if (device == -1)
-        unusable(path);
 }
 
 /* ---- known answers ------------------------------------------------------------------------- */
@@ -270,18 +92,6 @@ static const struct vector {
      "0000000000000000", "0000000000000000000000000000000000000000000000000000000000000000",
      "8245e2c6158dde573f6bc3d7267e487886dfff0a7271653b4cd2500dcd16c44a"},
 };
-
-static size_t from_hex(uint8_t *bytes, const char *hex)
-{
-    size_t size = strlen(hex) / 2;
-    unsigned byte;
-
-    for (size_t i = 0; i < size; i++) {
-        sscanf(hex + 2 * i, "%2x", &byte);
-        bytes[i] = byte;
-    }
-    return size;
-}
 
 static void known_answers(void)
 {
@@ -546,20 +356,6 @@ static int child_closes(__u32 *ses)
 {
     (void)ses;
     return close(device);
-}
-
-/* As if it were called here: the result is 0, or -1 and errno. */
-static int in_child(int (*action)(__u32 *), __u32 *shared)
-{
-    int status;
-    pid_t pid = fork();
-
-    if (pid == 0)
-        _exit(action(shared) == 0 ? 0 : errno);
-    if (pid == -1 || waitpid(pid, &status, 0) == -1)
-        unusable("fork");
-    errno = WEXITSTATUS(status);
-    return status == 0 ? 0 : -1;
 }
 
 static void sharing_with_a_child(void)
@@ -915,13 +711,7 @@ static void ivs(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s DEVICE\n", argv[0]);
-        return UNUSABLE;
-    }
-    path = argv[1];
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    set_up();
+    begin(argc, argv);
     known_answers();
     unknown_numbers();
     struct_pointers();
@@ -940,6 +730,5 @@ int main(int argc, char **argv)
     large();
 #endif
     ivs();
-    printf("%d failed\n", failures);
-    return failures < 100 ? failures : 100;
+    return end();
 }

@@ -12,62 +12,161 @@ import os
 from typing import Any
 
 from cuse_crypto.abi import ioctls
-from cuse_crypto.abi.algorithms import CIPHERS, Cipher
-from cuse_crypto.abi.structs import CopFlag, crypt_op, session_id, session_op
+from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
+from cuse_crypto.abi.structs import (
+    CopFlag,
+    cphash_op,
+    crypt_auth_op,
+    crypt_op,
+    number,
+    session_info_op,
+    session_op,
+)
 from cuse_crypto.errors import Failure
-from cuse_crypto.layout import Layout
+from cuse_crypto_backend.engines.engine import (
+    Algorithms,
+    AuthKind,
+    AuthRequest,
+    EngineSession,
+    Hashing,
+    Keys,
+)
 
 DEVICE = os.environ.get("CUSE_CRYPTO_HOST_DEVICE", "/dev/crypto")
 
 _ROWS = {row.name: row for row in ioctls.IOCTLS}
 _PROBE_KEY = bytes(range(1, 65))
+_DIGEST_MAX = 64
+_NOWHERE = ctypes.create_string_buffer(1)
+"""Where empty data lies: the driver does not take NULL for it everywhere."""
 
 
-def _request(name: str) -> tuple[int, Layout[Any]]:
-    return _ROWS[name].number(64), ioctls.layout_of(_ROWS[name], 64)
+def _ioctl(fd: int, name: str, op: Any) -> Any:
+    """Make the ioctl; the structure as it comes back."""
+    layout = ioctls.layout_of(_ROWS[name], 64)
+    argument = bytearray(layout.bytes(op))
+    fcntl.ioctl(fd, _ROWS[name].number(64), argument)
+    return layout.read(argument)
 
 
-_GSESSION, _SESSION_OP = _request("CIOCGSESSION")
-_FSESSION, _SESSION_ID = _request("CIOCFSESSION")
-_CRYPT, _CRYPT_OP = _request("CIOCCRYPT")
+def _address(buffer: memoryview) -> int:
+    """Where the bytes lie; ``buffer`` is writable and outlives the call."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer) if len(buffer) else _NOWHERE)
 
 
 class CryptodevSession:
     """A session of the host's device."""
 
-    def __init__(self, fd: int, cipher: Cipher, key: bytes) -> None:
+    def __init__(self, fd: int, algorithms: Algorithms, keys: Keys) -> None:
         self._fd = fd
-        self._iv = ctypes.create_string_buffer(max(cipher.iv_size, 1))
-        secret = ctypes.create_string_buffer(key, len(key))
-        op = session_op(cipher=cipher.id, keylen=len(key), key=ctypes.addressof(secret))
-        argument = bytearray(_SESSION_OP.bytes(op))
+        self._cipher, self._mac = algorithms
+        self._start = False
+        self._iv = ctypes.create_string_buffer(16)
+        self._digest = ctypes.create_string_buffer(_DIGEST_MAX)
+        secrets = [ctypes.create_string_buffer(key, max(len(key), 1)) for key in keys]
+        op = session_op(
+            cipher=self._cipher.id if self._cipher else 0,
+            mac=self._mac.id if self._mac else 0,
+            keylen=len(keys.cipher),
+            key=ctypes.addressof(secrets[0]),
+            mackeylen=len(keys.mac),
+            mackey=ctypes.addressof(secrets[1]),
+        )
         try:
-            fcntl.ioctl(fd, _GSESSION, argument)
+            self._ses: int = _ioctl(fd, "CIOCGSESSION", op).ses
         finally:
-            ctypes.memset(secret, 0, len(key))
-        self._ses = _SESSION_OP.read(argument).ses
-        self._op = bytearray(_CRYPT_OP.size)
+            for secret in secrets:
+                ctypes.memset(secret, 0, len(secret))
 
-    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
+    def crypt(
+        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
+    ) -> bytes:
         """One CIOCCRYPT, from and to memory of this process."""
-        if not len(src):
-            return
+        if self._cipher and self._cipher.is_aead:
+            raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
+        flags = CopFlag.NO_ZC
+        if self._mac:
+            self._start |= bool(hashing & Hashing.START)
+            if not len(src) and not hashing & Hashing.FINISH:
+                # The driver would take an empty update for the end.
+                return b""
+            flags |= CopFlag.RESET if self._start else 0
+            flags |= CopFlag.FINAL if hashing & Hashing.FINISH else CopFlag.UPDATE
+            self._start = False
+        elif not len(src):
+            return b""
         ctypes.memmove(self._iv, iv, len(iv))
         request = crypt_op(
             ses=self._ses,
-            op=op,
-            flags=CopFlag.NO_ZC,
+            op=op if self._cipher else 0,
+            flags=flags,
             len=len(src),
             src=_address(src),
             dst=_address(dst),
+            mac=ctypes.addressof(self._digest),
             iv=ctypes.addressof(self._iv),
         )
-        _CRYPT_OP.pack_into(self._op, 0, *request)
-        fcntl.ioctl(self._fd, _CRYPT, self._op)
+        _ioctl(self._fd, "CIOCCRYPT", request)
+        if not self._mac or not hashing & Hashing.FINISH:
+            return b""
+        return self._digest.raw[: self._mac.digest_size]
+
+    def auth(self, request: AuthRequest, dst: memoryview) -> tuple[int, bytes]:
+        """One CIOCAUTHCRYPT; TLS and SRTP work in place, on a copy."""
+        ctypes.memmove(self._iv, request.iv, len(request.iv))
+        ctypes.memmove(self._digest, request.tag, len(request.tag))
+        size = len(request.src)
+        auth, src, out = _address(request.auth), _address(request.src), _address(dst)
+        whole = ctypes.create_string_buffer(0)
+        if request.kind == AuthKind.TLS:
+            dst[:size] = request.src
+            src = out
+        elif request.kind == AuthKind.SRTP:
+            whole = ctypes.create_string_buffer(bytes(request.auth), max(len(request.auth), 1))
+            auth = ctypes.addressof(whole)
+            src = out = auth + request.offset
+        operation = crypt_auth_op(
+            ses=self._ses,
+            op=request.op,
+            flags=request.kind,
+            len=size,
+            auth_len=len(request.auth),
+            auth_src=auth,
+            src=src,
+            dst=out,
+            tag=ctypes.addressof(self._digest),
+            tag_len=request.tag_size,
+            iv=ctypes.addressof(self._iv),
+            iv_len=len(request.iv),
+        )
+        length: int = _ioctl(self._fd, "CIOCAUTHCRYPT", operation).len
+        if request.kind != AuthKind.SRTP:
+            return length, b""
+        dst[:size] = whole.raw[request.offset : request.offset + size]
+        return size, self._digest.raw[: request.tag_size]
+
+    def copy_hash(self, source: EngineSession) -> None:
+        """CIOCCPHASH, but not between different hashes, which the driver does not check."""
+        if not (isinstance(source, CryptodevSession) and source._mac and self._mac):
+            raise OSError(errno.EINVAL, "no hash")
+        self._start = source._start or source._mac.hash != self._mac.hash
+        if not self._start:
+            _ioctl(self._fd, "CIOCCPHASH", cphash_op(self._ses, source._ses))
+
+    def names(self) -> tuple[str, str]:
+        """The host's drivers, by CIOCGSESSINFO."""
+        info = _ioctl(
+            self._fd, "CIOCGSESSINFO", session_info_op(self._ses, b"", b"", b"", b"", 0, 0)
+        )
+        cipher, mac = (
+            name.partition(b"\0")[0].decode("ascii", "replace")
+            for name in (info.cipher_driver, info.hash_driver)
+        )
+        return cipher, mac
 
     def close(self) -> None:
         """End the session of the host."""
-        fcntl.ioctl(self._fd, _FSESSION, _SESSION_ID.bytes(session_id(self._ses)))
+        _ioctl(self._fd, "CIOCFSESSION", number(self._ses))
 
 
 class CryptodevFile:
@@ -76,9 +175,9 @@ class CryptodevFile:
     def __init__(self) -> None:
         self._fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
 
-    def session(self, cipher: Cipher, key: bytes) -> CryptodevSession:
+    def session(self, algorithms: Algorithms, keys: Keys) -> CryptodevSession:
         """EINVAL for what the host's kernel has not."""
-        return CryptodevSession(self._fd, cipher, key)
+        return CryptodevSession(self._fd, algorithms, keys)
 
     def close(self) -> None:
         """Ends its sessions too."""
@@ -98,27 +197,28 @@ class CryptodevEngine:
         except OSError as error:
             raise Failure(f"{DEVICE}: {error.strerror}; use --engine openssl") from None
         try:
-            self.algorithms = frozenset(row.id for row in CIPHERS.values() if _works(file, row))
+            rows: list[Cipher | Mac] = [*CIPHERS.values(), *MACS.values()]
+            self.algorithms = frozenset(row.id for row in rows if _works(file, row))
         finally:
             file.close()
         if not self.algorithms:
-            raise Failure(f"{DEVICE} answers to no cipher; use --engine openssl")
+            raise Failure(f"{DEVICE} answers to no algorithm; use --engine openssl")
 
     def open(self) -> CryptodevFile:
         """A new open file of the host's device."""
         return CryptodevFile()
 
 
-def _works(file: CryptodevFile, cipher: Cipher) -> bool:
+def _works(file: CryptodevFile, row: Cipher | Mac) -> bool:
     try:
-        file.session(cipher, _PROBE_KEY[: max(cipher.key_sizes)]).close()
+        if isinstance(row, Mac):
+            session = file.session(Algorithms(None, row), Keys(b"", _PROBE_KEY[: row.is_keyed]))
+        else:
+            key = _PROBE_KEY[: max(row.key_sizes)]
+            session = file.session(Algorithms(row, None), Keys(key, b""))
+        session.close()
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return False
         raise
     return True
-
-
-def _address(buffer: memoryview) -> int:
-    """Where the bytes lie; ``buffer`` is writable and outlives the call."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))

@@ -1,19 +1,86 @@
 """What an engine is. It never sees a pid, an address of a guest, or a descriptor of a front end."""
 
-from typing import Protocol
+from enum import IntFlag
+from typing import NamedTuple, Protocol
 
-from cuse_crypto.abi.algorithms import Cipher
+from cuse_crypto.abi.algorithms import Cipher, Mac
+
+
+class Hashing(IntFlag):
+    """What an operation does to the hash of its session."""
+
+    START = 1
+    """Forget what was hashed before."""
+    FINISH = 2
+    """Give the digest; the next operation starts."""
+
+
+class Algorithms(NamedTuple):
+    """What a session computes: a cipher, a mac (a hash, or one with a key), or both."""
+
+    cipher: Cipher | None
+    mac: Mac | None
+
+
+class Keys(NamedTuple):
+    """The key of the cipher and that of the mac; empty where there is none."""
+
+    cipher: bytes
+    mac: bytes
+
+
+class AuthRequest(NamedTuple):
+    """One authenticated operation; ``kind`` and sizes have been checked against the algorithms.
+
+    ``auth`` is authenticated and not encrypted, ``src`` is both. With AEAD, ``src`` of a
+    decryption ends in the tag, and the result of an encryption does. With TLS the tag and the
+    padding are inside. With SRTP ``auth`` holds ``src`` at ``offset``, and ``tag`` is apart.
+    """
+
+    kind: "AuthKind"
+    op: int
+    tag_size: int
+    iv: bytes
+    auth: memoryview
+    src: memoryview
+    offset: int
+    tag: bytes
+
+
+class AuthKind(IntFlag):
+    """As in ``crypt_auth_op.flags``, and 0 for AEAD."""
+
+    AEAD = 0
+    TLS = 0x10
+    SRTP = 0x20
 
 
 class EngineSession(Protocol):
-    """A cipher with its key. One call at a time."""
+    """Algorithms with their keys, and a hash under way. One call at a time."""
 
-    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
+    def crypt(
+        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
+    ) -> bytes:
         """Encrypt (op 0) or decrypt (op 1) ``src`` to the first ``len(src)`` bytes of ``dst``.
 
-        ``iv`` has the cipher's size; ``len(src)`` is a multiple of its block size. ``dst`` has
-        SLACK bytes more than that, and does not overlap. OSError with the errno for the caller.
+        The mac is over the plaintext; its digest is returned with FINISH, else b"". ``iv`` has the
+        cipher's size; ``len(src)`` is a multiple of its block size. ``dst`` has SLACK bytes more
+        than that, and does not overlap; without a cipher it is not touched. OSError with the errno
+        for the caller.
         """
+
+    def auth(self, request: AuthRequest, dst: memoryview) -> tuple[int, bytes]:
+        """Do ``request``; the length of the result in ``dst``, and the tag if it is apart (SRTP).
+
+        ``dst`` has room for ``src``, a tag, padding and SLACK. OSError(EBADMSG) for what is not
+        authentic; then ``dst`` is not sent to anybody.
+        """
+
+    def copy_hash(self, source: "EngineSession") -> None:
+        """Take over the hash under way in another session of the same engine."""
+
+    def names(self) -> tuple[str, str]:
+        """The implementations of cipher and mac, as CIOCGSESSINFO shows them; "" for none."""
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -22,8 +89,8 @@ class EngineSession(Protocol):
 class EngineFile(Protocol):
     """An open file of the device."""
 
-    def session(self, cipher: Cipher, key: bytes) -> EngineSession:
-        """A session; OSError(EINVAL) if the engine cannot have it. ``key`` has a size it allows."""
+    def session(self, algorithms: Algorithms, keys: Keys) -> EngineSession:
+        """A session; OSError(EINVAL) if the engine cannot have it. Keys have allowed sizes."""
 
     def close(self) -> None:
         """Give back what it holds."""

@@ -1,46 +1,170 @@
-"""The engine that computes in OpenSSL, through the ``cryptography`` package."""
+"""The engine that computes in OpenSSL: the ``cryptography`` package, and hashlib for hashes."""
 
 import errno
-import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish, Camellia, TripleDES
+from cryptography.hazmat.decrepit.ciphers.modes import CFB, OFB
 from cryptography.hazmat.primitives.ciphers import Cipher as OpensslCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
-from cuse_crypto.abi.algorithms import CIPHERS, Cipher
+from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
 from cuse_crypto.abi.structs import Cop
+from cuse_crypto_backend.engines import auth, xts
+from cuse_crypto_backend.engines.engine import (
+    Algorithms,
+    AuthKind,
+    AuthRequest,
+    EngineSession,
+    Hashing,
+    Keys,
+)
+from cuse_crypto_backend.engines.hashing import Hash
+
+Run = Callable[[int, bytes, memoryview, memoryview], None]
+"""``run(op, iv, src, dst)``"""
+
 
 # By the kernel's names, of which a cipher's is made: "cbc(aes)".
 _BASES: dict[str, Callable[[bytes], Any]] = {
     "aes": algorithms.AES,
+    "blowfish": Blowfish,
+    "camellia": Camellia,
+    # DES is Triple DES with one key three times.
+    "des": lambda key: TripleDES(key * 3),
     "des3_ede": TripleDES,
 }
 _MODES: dict[str, Callable[[bytes], Any]] = {
     "cbc": modes.CBC,
+    "cfb": CFB,
     "ctr": modes.CTR,
     "ecb": lambda iv: modes.ECB(),
+    "ofb": OFB,
 }
 
 
-class OpensslSession:
-    """A key schedule is made in every operation, since OpenSSL offers no new IV for an old one."""
+def _runner(cipher: Cipher, key: bytes) -> Run:
+    """What encrypts and decrypts, without padding and tag."""
+    if cipher.base == "cipher_null":
+        return _copy
+    if cipher.mode == "xts":
+        return partial(xts.crypt, key)
+    algorithm, mode = _BASES[cipher.base](key), _MODES[cipher.mode]
 
-    def __init__(self, cipher: Cipher, key: bytes) -> None:
-        self._algorithm = _BASES[cipher.base](key)
-        self._mode = _MODES[cipher.mode]
-
-    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
-        """No padding, no tag: as many bytes as ``src`` has."""
-        cipher = OpensslCipher(self._algorithm, self._mode(iv))
-        context = cipher.encryptor() if op == Cop.ENCRYPT else cipher.decryptor()
+    def run(op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
+        # OpenSSL's key schedule is made in every operation: it offers no new IV for an old one.
+        both = OpensslCipher(algorithm, mode(iv))
+        context = both.encryptor() if op == Cop.ENCRYPT else both.decryptor()
         context.update_into(src, dst)
 
+    return run
+
+
+def _copy(op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
+    dst[: len(src)] = src
+
+
+class OpensslSession:
+    """A cipher, a hash, or both."""
+
+    def __init__(self, algorithms: Algorithms, keys: Keys) -> None:
+        self._cipher, mac = algorithms
+        self._key = keys.cipher
+        self._run: Run | None = None
+        if self._cipher and not self._cipher.is_aead:
+            self._run = _runner(self._cipher, keys.cipher)
+        self._hash = Hash(mac, keys.mac) if mac else None
+
+    def crypt(
+        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
+    ) -> bytes:
+        """As the Protocol says. An AEAD has nothing that this could do."""
+        if self._cipher and self._run is None:
+            raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
+        if self._run and len(src):
+            self._run(op, iv, src, dst)
+        if not self._hash:
+            return b""
+        if hashing & Hashing.START:
+            self._hash.start()
+        plain = dst[: len(src)] if self._run and op == Cop.DECRYPT else src
+        self._hash.update(plain)
+        return self._hash.finish() if hashing & Hashing.FINISH else b""
+
+    def auth(self, request: AuthRequest, dst: memoryview) -> tuple[int, bytes]:
+        """AEAD here; TLS and SRTP of the session's own parts."""
+        if request.kind != AuthKind.AEAD:
+            if self._cipher is None or self._run is None:
+                raise OSError(errno.EINVAL, "no cipher that could be combined with a mac")
+            return auth.crypt(request, dst, self._cipher, self._run, self._digest())
+        if not (self._cipher and self._cipher.is_aead):
+            raise OSError(errno.EINVAL, "no AEAD")
+        seal_or_open = _gcm if self._cipher.mode == "gcm" else _ccm
+        try:
+            return seal_or_open(self._key, request, dst), b""
+        except InvalidTag:
+            raise OSError(errno.EBADMSG, "not authentic") from None
+        except (ValueError, OverflowError) as error:
+            raise OSError(errno.EINVAL, str(error)) from None
+
+    def _digest(self) -> Callable[..., bytes] | None:
+        return self._hash.digest if self._hash else None
+
+    def copy_hash(self, source: EngineSession) -> None:
+        """As the Protocol says; EINVAL where either has no hash."""
+        if not (isinstance(source, OpensslSession) and source._hash and self._hash):
+            raise OSError(errno.EINVAL, "no hash")
+        self._hash.copy(source._hash)
+
+    def names(self) -> tuple[str, str]:
+        """``cbc-aes-openssl``, in the manner of the kernel's drivers."""
+        mac = self._hash.mac if self._hash else None
+        return _driver_name(self._cipher), _driver_name(mac)
+
     def close(self) -> None:
-        """Drop the key."""
-        del self._algorithm
+        """Drop the keys."""
+        self._run = self._hash = None
+        self._key = b""
+
+
+def _driver_name(row: Cipher | Mac | None) -> str:
+    return row.kernel_name.rstrip(")").replace("(", "-") + "-openssl" if row else ""
+
+
+def _gcm(key: bytes, request: AuthRequest, dst: memoryview) -> int:
+    size, src = request.tag_size, request.src
+    if request.op == Cop.ENCRYPT:
+        sealing = OpensslCipher(algorithms.AES(key), modes.GCM(request.iv)).encryptor()
+        sealing.authenticate_additional_data(request.auth)
+        length = sealing.update_into(src, dst)
+        sealing.finalize()
+        dst[length : length + size] = sealing.tag[:size]
+        return length + size
+    length = len(src) - size
+    mode = modes.GCM(request.iv, bytes(src[length:]), min_tag_length=4)
+    opening = OpensslCipher(algorithms.AES(key), mode).decryptor()
+    opening.authenticate_additional_data(request.auth)
+    opening.update_into(src[:length], dst)
+    opening.finalize()
+    return length
+
+
+def _ccm(key: bytes, request: AuthRequest, dst: memoryview) -> int:
+    """``iv`` is formatted as in RFC 3610: L - 1, the nonce, and room for a counter of L bytes."""
+    if not 1 <= request.iv[0] <= 7:
+        raise OSError(errno.EINVAL, "no length of a counter")
+    nonce = request.iv[1 : 15 - request.iv[0]]
+    ccm = AESCCM(key, tag_length=request.tag_size)
+    if request.op == Cop.ENCRYPT:
+        result = ccm.encrypt(nonce, request.src, request.auth)
+    else:
+        result = ccm.decrypt(nonce, request.src, request.auth)
+    dst[: len(result)] = result
+    return len(result)
 
 
 class OpensslEngine:
@@ -49,33 +173,40 @@ class OpensslEngine:
     name = "openssl"
 
     def __init__(self) -> None:
-        self.algorithms = frozenset(row.id for row in CIPHERS.values() if _works(row))
+        rows: list[Cipher | Mac] = [*CIPHERS.values(), *MACS.values()]
+        self.algorithms = frozenset(row.id for row in rows if _works(row))
 
     def open(self) -> "OpensslEngine":
         """Itself."""
         return self
 
-    def session(self, cipher: Cipher, key: bytes) -> OpensslSession:
+    def session(self, algorithms: Algorithms, keys: Keys) -> OpensslSession:
         """EINVAL for what this OpenSSL does not offer."""
-        if cipher.id not in self.algorithms:
-            raise OSError(errno.EINVAL, f"OpenSSL has no {cipher.kernel_name} here")
-        return OpensslSession(cipher, key)
+        for row in algorithms:
+            if row and row.id not in self.algorithms:
+                raise OSError(errno.EINVAL, f"OpenSSL has no {row.kernel_name} here")
+        return OpensslSession(algorithms, keys)
 
     def close(self) -> None:
         """Holds nothing."""
 
 
-def _works(cipher: Cipher) -> bool:
+def _works(row: Cipher | Mac) -> bool:
     """Whether this build of OpenSSL computes it (a FIPS build has fewer)."""
-    if cipher.base not in _BASES or cipher.mode not in _MODES:
-        return False
-    src, dst = memoryview(bytes(cipher.block_size)), memoryview(bytearray(64))
-    # Of distinct bytes: a Triple DES key of equal parts may be refused.
-    key = bytes(range(max(cipher.key_sizes)))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            OpensslSession(cipher, key).crypt(Cop.ENCRYPT, bytes(cipher.iv_size), src, dst)
-    except (UnsupportedAlgorithm, ValueError):
+        if isinstance(row, Mac):
+            Hash(row, b"key").digest(b"")
+            return True
+        # Of distinct bytes: a key of equal parts may be refused.
+        key = bytes(range(max(row.key_sizes)))
+        session = OpensslSession(Algorithms(row, None), Keys(key, b""))
+        src, dst = memoryview(bytes(row.block_size)), memoryview(bytearray(64))
+        iv = b"\1" + bytes(row.iv_size - 1) if row.iv_size else b""
+        if row.is_aead:
+            nothing = memoryview(b"")
+            session.auth(AuthRequest(AuthKind.AEAD, 0, 16, iv, nothing, src, 0, b""), dst)
+        else:
+            session.crypt(Cop.ENCRYPT, iv, src, dst, Hashing(0))
+    except (UnsupportedAlgorithm, ValueError, OSError):
         return False
     return True

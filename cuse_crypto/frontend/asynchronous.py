@@ -1,0 +1,76 @@
+"""CIOCASYNCCRYPT and CIOCASYNCFETCH.
+
+A job is done while it is submitted: only while its caller sleeps in an ioctl is it certain whose
+memory is read and written. What remains to be fetched is the digest, the IV and the errno.
+"""
+
+import errno
+
+from cuse_crypto.abi.structs import CopFlag, crypt_op
+from cuse_crypto.frontend.crypt import CryptCalls, writes_iv
+from cuse_crypto.frontend.files import MAX_JOBS, Job, OpenFile
+from cuse_crypto.frontend.marshal import ARGUMENT, SMALL, Call, ranges
+from cuse_crypto.frontend.memory import Piece, Range
+
+_DIGEST_OUT, _IV_OUT = SMALL, SMALL + 64
+
+
+class AsyncCalls(CryptCalls):
+    """Operations whose results are fetched."""
+
+    def CIOCASYNCCRYPT(self, call: Call, op: crypt_op) -> None:
+        """Do an operation, and keep its result; EBUSY when too many wait to be fetched."""
+        if op.flags & CopFlag.NO_ZC:
+            raise OSError(errno.EINVAL, "no copies in asynchronous operations")
+        session = call.file.session(op.ses)
+        if len(call.file.jobs) >= MAX_JOBS:
+            raise OSError(errno.EBUSY, "too many operations wait to be fetched")
+        if op.iv and session.iv_size:
+            call.memory.copy_from_user([Range(op.iv, session.iv_size)], SMALL)
+        with session.lock:
+            try:
+                result = self._operate(call, op, session, [])
+                call.memory.copy_to_user(result.dst)
+                job = Job(op, 0, result.digest, result.iv if writes_iv(op, session) else b"")
+            except OSError as failure:
+                if failure.errno not in (errno.EINVAL, errno.EFAULT, errno.EBADMSG):
+                    raise
+                job = Job(op, failure.errno, b"", b"")
+        with call.file.lock:
+            if len(call.file.jobs) >= MAX_JOBS:
+                raise OSError(errno.EBUSY, "too many operations wait to be fetched")
+            call.file.jobs.append(job)
+
+    def CIOCASYNCFETCH(self, call: Call, op: object) -> None:
+        """The oldest result, EBUSY when there is none. It is gone even where it cannot be told."""
+        with call.file.lock:
+            if not call.file.jobs:
+                raise OSError(errno.EBUSY, "nothing is done")
+            job = call.file.jobs[0]
+            pieces = self._results(call, job)
+            call.memory.copy_from_user([], SMALL + 128, writable=ranges(pieces))
+            call.claim()
+            call.file.jobs.popleft()
+        if job.status:
+            raise OSError(job.status, "of an asynchronous operation")
+        call.memory.copy_to_user(pieces)
+
+    def _results(self, call: Call, job: Job) -> list[Piece]:
+        if job.status:
+            return []
+        pieces = []
+        if job.digest:
+            pieces.append(self._put(job.op.mac, job.digest, _DIGEST_OUT))
+        if job.iv:
+            pieces.append(self._put(job.op.iv, job.iv, _IV_OUT))
+        call.layout.pack_into(self._view, ARGUMENT, *job.op)
+        return [*pieces, call.structure]
+
+
+def poll_mask(file: OpenFile) -> int:
+    """What poll(2) sees: as in the driver, readable with a result, writable with room for a job."""
+    import select
+
+    waiting = len(file.jobs)
+    readable = select.POLLIN | select.POLLRDNORM if waiting else 0
+    return readable | (select.POLLOUT | select.POLLWRNORM if waiting < MAX_JOBS else 0)

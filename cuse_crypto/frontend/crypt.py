@@ -1,0 +1,221 @@
+"""CIOCCRYPT: ciphers, hashes, and both in one.
+
+An operation goes to the back end in parts of a mebibyte, each with the chaining value that the one
+before has left, so that neither side ever holds more, whatever the length.
+"""
+
+import errno
+import mmap
+from typing import NamedTuple
+
+from cuse_crypto.abi.algorithms import Cipher
+from cuse_crypto.abi.structs import Cop, CopFlag, crypt_op
+from cuse_crypto.frontend.arena import REPLY, REQUEST
+from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, ranges
+from cuse_crypto.frontend.memory import Piece, Range
+from cuse_crypto.wire import messages
+
+CHUNK = 1 << 20
+"""The largest part of an operation that is one message, in bytes."""
+UNIT_MAX = 64 << 20
+"""The largest operation that can only be done as a whole (XTS), in bytes."""
+
+_CRYPT = messages.BY_NAME["CRYPT"]
+_IV = REQUEST + _CRYPT.payload_offset
+_DST = REPLY + _CRYPT.reply_offset
+_IV_OUT, _DIGEST_OUT = SMALL, SMALL + 64
+_START, _FINISH = 1, 2
+"""Flags of the message: what happens to the hash before and after."""
+
+
+class Hashing(NamedTuple):
+    """What an operation is to do with its session's hash."""
+
+    start: bool
+    finish: bool
+
+
+class Result(NamedTuple):
+    """What an operation leaves: the last part of ``dst``, digest and chaining value."""
+
+    dst: list[Piece]
+    digest: bytes
+    iv: bytes
+
+
+class CryptCalls(Marshal):
+    """Operations of sessions."""
+
+    def CIOCCRYPT(self, call: Call, op: crypt_op) -> None:
+        """Encrypt, decrypt or hash ``len`` bytes."""
+        session = call.file.session(op.ses)
+        with session.lock:
+            result = self._operate(call, op, session, [call.structure])
+            pieces = result.dst
+            if result.digest:
+                pieces.append(self._put(op.mac, result.digest, _DIGEST_OUT))
+            if writes_iv(op, session):
+                pieces.append(self._put(op.iv, result.iv, _IV_OUT))
+            pieces.append(call.structure)
+            call.memory.copy_to_user(pieces)
+
+    def _operate(self, call: Call, op: crypt_op, session: Session, extra: list[Piece]) -> Result:
+        """Do ``op`` but for writing what the Result holds; the session is locked.
+
+        ``extra`` is what the caller of this writes besides ``dst``, digest and IV.
+        """
+        cipher, mac = session.cipher, session.mac
+        iv_size = session.iv_size
+        wrong = op.op not in (Cop.ENCRYPT, Cop.DECRYPT)
+        wrong |= bool(cipher and op.len % cipher.block_size)
+        _check_hash(op, session)
+        hashing = _hashing(op, session)
+        # A hash alone is over src when it encrypts, over dst when it decrypts.
+        source = op.dst if cipher is None and op.op == Cop.DECRYPT else op.src
+        chunk = UNIT_MAX if cipher and cipher.mode == "xts" else CHUNK
+        first = 0 if wrong or (cipher and cipher.is_aead) else min(op.len, chunk)
+        given = bool(op.iv and iv_size)
+        wanted = [Range(op.iv, iv_size)] if given else []
+        if first:
+            wanted.append(Range(source, first))
+        writable = [] if wrong else ranges(_outputs(op, session, hashing)) + ranges(extra)
+        overlap = None
+        if first < op.len and cipher and op.src < op.dst < op.src + op.len and not wrong:
+            overlap = self._read_ahead(call, op)
+        call.memory.copy_from_user(wanted, _IV if given else _IV + iv_size, writable)
+        if wrong:
+            raise OSError(errno.EINVAL, "no operation, or an odd length")
+        if not given:
+            self._view[_IV : _IV + iv_size] = session.iv
+        if cipher and cipher.is_aead and op.len:
+            number = errno.EINVAL if op.op == Cop.ENCRYPT else errno.EBADMSG
+            raise OSError(number, "an AEAD is for CIOCAUTHCRYPT")
+        if not op.len and not mac:
+            call.claim()
+            session.iv = bytes(self._view[_IV : _IV + iv_size])
+            return Result([], b"", session.iv)
+        if first < op.len and chunk == UNIT_MAX:
+            raise OSError(errno.ENOMEM, "too long for a data unit")
+        return self._in_parts(call, op, session, source, first, hashing, overlap)
+
+    def _in_parts(
+        self,
+        call: Call,
+        op: crypt_op,
+        session: Session,
+        source: int,
+        length: int,
+        hashing: Hashing,
+        overlap: mmap.mmap | None,
+    ) -> Result:
+        """The operation part by part; IV and first part are in the arena already."""
+        iv_size, cipher = session.iv_size, session.cipher
+        src_at = _IV + iv_size
+        several = bool(session.mac) and not (hashing.start and hashing.finish)
+        done = 0
+        while True:
+            start = hashing.start and not done
+            finish = hashing.finish and done + length == op.len
+            iv = bytes(self._view[_IV:src_at])
+            dst, digest = self._crypt_part(call, session, op.op, length, Hashing(start, finish))
+            self._claim(call, session, several)
+            if cipher and length:
+                session.iv = self._next_iv(cipher, op.op, iv, length, dst)
+            elif cipher:
+                session.iv = iv
+            done += length
+            written = [Piece(op.dst + done - length, _DST, length)] if cipher and length else []
+            if done == op.len:
+                return Result(written, digest, session.iv)
+            call.memory.copy_to_user(written)
+            length = min(op.len - done, CHUNK)
+            self._view[_IV:src_at] = session.iv
+            if overlap is None:
+                call.memory.copy_from_user([Range(source + done, length)], src_at)
+            else:
+                self._view[src_at : src_at + length] = overlap[done : done + length]
+
+    def _crypt_part(
+        self, call: Call, session: Session, op: int, length: int, hashing: Hashing
+    ) -> tuple[memoryview, bytes]:
+        """Have the back end compute; ``dst``, which lies at _DST, and the digest."""
+        cipher, mac = session.cipher, session.mac
+        flags = _START * hashing.start | _FINISH * hashing.finish
+        body = messages.Crypt(call.file.fh, session.ses, op, flags)
+        # The last block of key stream can be told only from a whole block of output.
+        padding = -length % 16 if cipher and cipher.mode == "ofb" else 0
+        end = _IV + session.iv_size + length
+        self._view[end : end + padding] = bytes(padding)
+        size = length + padding if cipher else 0
+        digest_size = mac.digest_size if mac and hashing.finish else 0
+        repeatable = not mac or hashing.start
+        reply = self._exchange(
+            call.file,
+            session,
+            _CRYPT,
+            body,
+            (session.iv_size, length + padding),
+            (size, digest_size),
+            repeatable,
+        )
+        session.hashing = bool(mac) and not hashing.finish
+        dst, digest = reply.segments
+        if (len(dst), len(digest)) != (size, digest_size):
+            raise OSError(errno.EIO, f"{len(dst)}+{len(digest)} bytes from the back end")
+        return dst, bytes(digest)
+
+    def _claim(self, call: Call, session: Session, several: bool) -> None:
+        try:
+            call.claim()
+        except BaseException:
+            session.doubtful = several
+            raise
+
+    def _next_iv(self, cipher: Cipher, op: int, iv: bytes, length: int, dst: memoryview) -> bytes:
+        src_at = _IV + len(iv)
+        if cipher.mode == "ofb":
+            length = len(dst)
+        return cipher.next_iv(op, iv, self._view[src_at : src_at + length], dst)
+
+    def _read_ahead(self, call: Call, op: crypt_op) -> mmap.mmap:
+        """All of ``src``, where writing an early part of ``dst`` would overwrite a later part."""
+        copy = mmap.mmap(-1, op.len)
+        for start in range(0, op.len, CHUNK):
+            length = min(op.len - start, CHUNK)
+            call.memory.copy_from_user([Range(op.src + start, length)], _IV)
+            copy[start : start + length] = self._view[_IV : _IV + length]
+        return copy
+
+
+def writes_iv(op: crypt_op, session: Session) -> bool:
+    """Whether the caller wants the chaining value."""
+    return bool(op.flags & CopFlag.WRITE_IV and op.iv and session.iv_size)
+
+
+def _check_hash(op: crypt_op, session: Session) -> None:
+    """StateLost, once, for going on where nobody knows what has been hashed."""
+    if session.doubtful:
+        session.doubtful = session.hashing = False
+        if op.flags & (CopFlag.UPDATE | CopFlag.FINAL) and not op.flags & CopFlag.RESET:
+            raise StateLost
+
+
+def _hashing(op: crypt_op, session: Session) -> Hashing:
+    """An empty update is the end, as in the driver; without UPDATE and FINAL it is all in one."""
+    several = op.flags & (CopFlag.UPDATE | CopFlag.FINAL)
+    start = not several or op.flags & CopFlag.RESET or not session.hashing
+    finish = not op.flags & CopFlag.UPDATE or op.flags & CopFlag.FINAL or not op.len
+    return Hashing(bool(start), bool(finish))
+
+
+def _outputs(op: crypt_op, session: Session, hashing: Hashing) -> list[Piece]:
+    """What a whole operation writes, in the driver's order: dst, mac, iv."""
+    pieces = []
+    if session.cipher and op.len:
+        pieces.append(Piece(op.dst, 0, op.len))
+    if session.mac and hashing.finish:
+        pieces.append(Piece(op.mac, 0, session.mac.digest_size))
+    if writes_iv(op, session):
+        pieces.append(Piece(op.iv, 0, session.iv_size))
+    return pieces

@@ -1,0 +1,159 @@
+"""CIOCGSESSION, CIOCFSESSION, CIOCGSESSINFO, CIOCCPHASH and CIOCASYMFEAT.
+
+The order of the checks is the driver's, since programs can tell.
+"""
+
+import errno
+import struct
+
+from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
+from cuse_crypto.abi.structs import (
+    CRYPTO_CIPHER_MAX_KEY_LEN,
+    CRYPTO_HMAC_MAX_KEY_LEN,
+    CRYPTODEV_MAX_ALG_NAME,
+    cphash_op,
+    number,
+    session_info_op,
+    session_op,
+)
+from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, checked
+from cuse_crypto.frontend.memory import Range
+from cuse_crypto.wire import messages
+
+_KEY = SMALL
+"""Where a key is copied to; it is wiped there."""
+_RTA_LENGTH, _AUTHENC_KEYA_PARAM = 8, 1
+_NAME_MAX = CRYPTODEV_MAX_ALG_NAME - 1
+
+
+class SessionCalls(Marshal):
+    """Sessions come, are looked at, and go."""
+
+    def CIOCGSESSION(self, call: Call, op: session_op) -> None:
+        """Make a session and tell its number."""
+        if not op.cipher and not op.mac:
+            raise OSError(errno.EINVAL, "neither cipher nor mac")
+        cipher, mac = CIPHERS.get(op.cipher), MACS.get(op.mac)
+        if (op.cipher and cipher is None) or (op.mac and mac is None):
+            raise OSError(errno.EINVAL, "no such algorithm")
+        if cipher and cipher.is_aead:
+            key, mac, mac_key = self._aead_key(call, op, cipher), None, b""
+        else:
+            key = self._cipher_key(call, op, cipher)
+            mac_key = self._mac_key(call, op, mac)
+        call.memory.copy_from_user([], _KEY, writable=[Range(call.arg, call.layout.size)])
+        self._queue.connect()
+        if not {row.id for row in (cipher, mac) if row} <= self._queue.algorithms:
+            raise OSError(errno.EINVAL, "the engine has it not")
+        iv = bytes(cipher.iv_size if cipher else 0)
+        session = Session(call.file.new_number(), cipher, mac, key, mac_key, iv)
+        self._tell(call.file, session)
+        call.file.sessions[session.ses] = session
+        try:
+            call.claim()
+            call.store(self._view, "ses", session.ses)
+            call.memory.copy_to_user([call.structure])
+        except BaseException:
+            self._end(call.file, session.ses)
+            raise
+
+    def _cipher_key(self, call: Call, op: session_op, cipher: Cipher | None) -> bytes:
+        if cipher is None:
+            return b""
+        if op.keylen > CRYPTO_CIPHER_MAX_KEY_LEN:
+            raise OSError(errno.EINVAL, "key too long")
+        key = self._secret(call, op.key, op.keylen)
+        if op.keylen not in cipher.key_sizes:
+            raise OSError(errno.EINVAL, "no length of a key")
+        return key
+
+    def _mac_key(self, call: Call, op: session_op, mac: Mac | None) -> bytes:
+        """A hash without a key has one copied, all the same, where there is one."""
+        if mac is None:
+            return b""
+        if op.mackeylen > CRYPTO_HMAC_MAX_KEY_LEN:
+            raise OSError(errno.EINVAL, "key of the mac too long")
+        key = b""
+        if op.mackey or mac.is_keyed:
+            key = self._secret(call, op.mackey, op.mackeylen)
+        return key if mac.is_keyed else b""
+
+    def _aead_key(self, call: Call, op: session_op, cipher: Cipher) -> bytes:
+        """With a key of a mac the driver packs both into one, as the kernel's authenc has them."""
+        if op.keylen > CRYPTO_CIPHER_MAX_KEY_LEN or op.mackeylen > CRYPTO_HMAC_MAX_KEY_LEN:
+            raise OSError(errno.EINVAL, "key too long")
+        key = b""
+        if op.mackeylen:
+            head = struct.pack("=HH", _RTA_LENGTH, _AUTHENC_KEYA_PARAM)
+            key = head + op.keylen.to_bytes(4, "big")
+            key += self._secret(call, op.mackey, op.mackeylen)
+        key += self._secret(call, op.key, op.keylen)
+        if len(key) not in cipher.key_sizes:
+            raise OSError(errno.EINVAL, "no length of a key")
+        return key
+
+    def _secret(self, call: Call, address: int, length: int) -> bytes:
+        if not length:
+            return b""
+        call.memory.copy_from_user([Range(address, length)], _KEY)
+        secret = bytes(self._view[_KEY : _KEY + length])
+        self._view[_KEY : _KEY + length] = bytes(length)
+        return secret
+
+    def CIOCFSESSION(self, call: Call, op: number) -> None:
+        """End a session. Unknown numbers are no error, as in the driver."""
+        if op.value in call.file.sessions:
+            self._end(call.file, op.value)
+
+    def CIOCGSESSINFO(self, call: Call, op: session_info_op) -> None:
+        """Name what computes a session. What it has not is left as the caller had it."""
+        session = call.file.session(op.ses)
+        call.memory.copy_from_user([], SMALL, writable=[Range(call.arg, call.layout.size)])
+        body = messages.Session(call.file.fh, session.ses)
+        described = self._control(call.file, session, "DESCRIBE", body, (_NAME_MAX, _NAME_MAX))
+        cipher_driver, hash_driver = map(bytes, described.segments)
+        names: dict[str, bytes] = {}
+        if session.cipher:
+            names["cipher_name"] = session.cipher.kernel_name.encode()
+            names["cipher_driver"] = cipher_driver
+        if session.mac:
+            names["hash_name"] = session.mac.kernel_name.encode()
+            names["hash_driver"] = hash_driver
+        call.claim()
+        for member, name in names.items():
+            call.store(self._view, member, name + b"\0")
+        call.store(self._view, "alignmask", 0)
+        call.store(self._view, "flags", 0)
+        call.memory.copy_to_user([call.structure])
+
+    def CIOCCPHASH(self, call: Call, op: cphash_op) -> None:
+        """A session takes over what another one has hashed so far."""
+        if op.dst_ses == op.src_ses:
+            raise OSError(errno.EDEADLK, "a session cannot be copied to itself")
+        source = call.file.session(op.src_ses, unknown=errno.ENOENT)
+        target = call.file.session(op.dst_ses, unknown=errno.ENOENT)
+        if not (source.mac and target.mac):
+            raise OSError(errno.EINVAL, "not two hashes")
+        # In the order of their numbers, so that two copies cannot wait for each other.
+        first, second = sorted((source, target), key=lambda session: session.ses)
+        with first.lock, second.lock:
+            call.claim()
+            target.hashing = False
+            if source.hashing:
+                self._copy_hash(call, source, target)
+
+    def _copy_hash(self, call: Call, source: Session, target: Session) -> None:
+        body = messages.CopyHash(call.file.fh, target.ses, source.ses)
+        reply = self._queue.control("COPY_HASH", body)
+        if reply.status == messages.NO_SUCH_HANDLE:
+            source.hashing = False
+            raise StateLost
+        checked(reply)
+        target.hashing = True
+
+    def CIOCASYMFEAT(self, call: Call, op: number) -> None:
+        """No asymmetric operations."""
+        call.memory.copy_from_user([], SMALL, writable=[Range(call.arg, call.layout.size)])
+        call.claim()
+        call.memory.copy_to_user([self._put(call.arg, bytes(4))])
