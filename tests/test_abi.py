@@ -7,6 +7,7 @@ import pytest
 
 from cuse_crypto.abi import ioctls, structs
 from cuse_crypto.abi.algorithms import CIPHERS, MACS
+from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.layout import Layout, Width
 from tests.conftest import HERE, Compile
 
@@ -81,6 +82,12 @@ def test_numbers_of_the_driver() -> None:
     assert rows["CIOCASYNCCRYPT"].numbers(32) == {0x401C636E, 0x401C636B}
     assert rows["CIOCASYNCFETCH"].numbers(32) == {0x801C636F, 0x801C636C}
     assert rows["CIOCASYNCCRYPT"].numbers(64) == {0x4030636E}
+
+
+def test_every_row_has_a_method() -> None:
+    for rows, calls in APIS.values():
+        for row in rows:
+            assert callable(getattr(calls, row.name))
 
 
 def test_segments_name_members() -> None:

@@ -1,8 +1,9 @@
-"""The course's kind of chat: C server, C and Python clients, through the node; TCP is ciphertext."""
+"""The course's kind of chat: a C server, C and Python clients; TCP carries ciphertext."""
 
+import socket
 import subprocess
 import sys
-from pathlib import Path
+import threading
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -44,21 +45,47 @@ class Talker:
         return status
 
 
+class Recorder:
+    """Stands between client and server, and keeps what goes by, by direction."""
+
+    def __init__(self, port: int) -> None:
+        self.recorded = {"client": b"", "server": b""}
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, args=[port])
+        self._thread.start()
+
+    def _run(self, port: int) -> None:
+        client, _ = self._listener.accept()
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            back = threading.Thread(target=self._copy, args=[server, client, "server"])
+            back.start()
+            self._copy(client, server, "client")
+            back.join()
+
+    def _copy(self, source: socket.socket, target: socket.socket, who: str) -> None:
+        while part := source.recv(65536):
+            self.recorded[who] += part
+            target.sendall(part)
+        target.shutdown(socket.SHUT_WR)
+
+    def end(self) -> None:
+        self._thread.join(timeout=60)
+        self._listener.close()
+
+
 @pytest.mark.parametrize("language", ["C", "Python"])
-def test_chat(
-    language: str, openssl_device: Service, compile_c: Compile, tmp_path: Path
-) -> None:
+def test_chat(language: str, openssl_device: Service, compile_c: Compile) -> None:
     device = openssl_device.path
     server = Talker(compile_c(CLASSIC / "chat_server.c"), 0, device)
     port = server.hear().removeprefix("listening on port ")
-    relay = Talker(sys.executable, PROJECT / "scripts" / "relay.py", port, tmp_path)
-    relayed = relay.hear().removeprefix("relaying on port ")
+    recorder = Recorder(int(port))
     program = {
         "C": [compile_c(CLASSIC / "chat_client.c")],
         "Python": [sys.executable, CLASSIC / "chat_client.py"],
     }[language]
-    client = Talker(*program, "127.0.0.1", relayed, device)
-    assert client.hear() == f"connected to 127.0.0.1 port {relayed}"
+    client = Talker(*program, "127.0.0.1", recorder.port, device)
+    assert client.hear() == f"connected to 127.0.0.1 port {recorder.port}"
     assert server.hear().startswith("connected to 127.0.0.1")
     for line in LINES:
         client.say(line)
@@ -67,12 +94,12 @@ def test_chat(
         assert client.hear() == f"peer: {line.upper()}"
     assert client.end() == 0
     assert server.hear() == "peer left"
-    assert relay.end() == 0
+    recorder.end()
     server.process.terminate()
     assert server.end() == 0
 
     for who, said in (("client", LINES), ("server", [line.upper() for line in LINES])):
-        recorded = (tmp_path / f"from-{who}").read_bytes()
+        recorded = recorder.recorded[who]
         assert len(recorded) == 256 * len(LINES)
         for line, at in zip(said, range(0, len(recorded), 256), strict=True):
             message = recorded[at : at + 256]

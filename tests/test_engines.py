@@ -1,15 +1,25 @@
 """The contract of an engine, held by each; published answers for those that compute."""
 
 import errno
+import hashlib
+import hmac
 from collections.abc import Iterator
 
 import pytest
 
-from cuse_crypto.abi.algorithms import CIPHERS
+from cuse_crypto.abi.algorithms import CIPHERS, MACS
 from cuse_crypto.errors import Failure
-from cuse_crypto_backend.engines import Engine, EngineFile, choose, cryptodev
+from cuse_crypto_backend.engines import Engine, EngineFile, choose, cryptodev, xts
 from cuse_crypto_backend.engines.cryptodev import CryptodevEngine
-from cuse_crypto_backend.engines.engine import SLACK
+from cuse_crypto_backend.engines.engine import (
+    SLACK,
+    Algorithms,
+    AuthKind,
+    AuthRequest,
+    EngineSession,
+    Hashing,
+    Keys,
+)
 from cuse_crypto_backend.engines.null import NullEngine
 from cuse_crypto_backend.engines.openssl import OpensslEngine
 from tests.conftest import Service
@@ -36,19 +46,23 @@ def file(engine: Engine) -> Iterator[EngineFile]:
     opened.close()
 
 
+def cipher_session(file: EngineFile, cipher: int, key: bytes) -> EngineSession:
+    return file.session(Algorithms(CIPHERS[cipher], None), Keys(key, b""))
+
+
 def crypt(file: EngineFile, vector: Vector, op: int, src: bytes) -> bytes:
-    session = file.session(CIPHERS[vector.cipher], vector.key)
+    session = cipher_session(file, vector.cipher, vector.key)
     buffer = memoryview(bytearray(src + b"\xee" * (len(src) + 2 * SLACK)))
     dst = buffer[len(src) : 2 * len(src) + SLACK]
-    session.crypt(op, vector.iv, buffer[: len(src)], dst)
+    assert session.crypt(op, vector.iv, buffer[: len(src)], dst, Hashing(0)) == b""
     session.close()
     assert bytes(buffer[: len(src)]) == src
     assert bytes(buffer[2 * len(src) + SLACK :]) == b"\xee" * SLACK
     return bytes(dst[: len(src)])
 
 
-def test_has_every_cipher(engine: Engine) -> None:
-    assert engine.algorithms == frozenset(CIPHERS)
+def test_has_every_algorithm(engine: Engine) -> None:
+    assert engine.algorithms == frozenset(CIPHERS) | frozenset(MACS)
 
 
 @each_vector
@@ -64,22 +78,133 @@ def test_nothing_gives_nothing(file: EngineFile, vector: Vector) -> None:
 
 
 def test_sessions_are_apart(file: EngineFile) -> None:
-    first, second = (file.session(CIPHERS[11], bytes([n]) * 16) for n in (1, 2))
+    first, second = (cipher_session(file, 11, bytes([n]) * 16) for n in (1, 2))
     src = memoryview(bytearray(16))
     one, two = memoryview(bytearray(64)), memoryview(bytearray(64))
-    first.crypt(0, bytes(16), src, one)
-    second.crypt(0, bytes(16), src, two)
+    first.crypt(0, bytes(16), src, one, Hashing(0))
+    second.crypt(0, bytes(16), src, two, Hashing(0))
     second.close()
     again = memoryview(bytearray(64))
-    first.crypt(0, bytes(16), src, again)
+    first.crypt(0, bytes(16), src, again, Hashing(0))
     assert bytes(one) == bytes(again)
+
+
+TEXT = [b"", b"abc", b"The quick brown fox jumps over the lazy dog" * 100]
+
+
+def hashed(session: EngineSession, data: bytes, hashing: Hashing) -> bytes:
+    src = memoryview(bytearray(data))
+    return session.crypt(0, b"", src, memoryview(bytearray(SLACK)), hashing)
+
+
+def expected_digest(engine: Engine, number: int, key: bytes, data: bytes) -> bytes:
+    mac = MACS[number]
+    if engine.name == "null":
+        return bytes(mac.digest_size)
+    name = mac.hash.replace("rmd", "ripemd")
+    if mac.is_keyed:
+        return hmac.new(key, data, name).digest()
+    return hashlib.new(name, data).digest()
+
+
+@pytest.mark.parametrize("number", MACS)
+@pytest.mark.parametrize("key", [b"", b"key", b"k" * 200], ids=len)
+def test_hashes(engine: Engine, file: EngineFile, number: int, key: bytes) -> None:
+    mac = MACS[number]
+    key = key if mac.is_keyed else b""
+    whole = Hashing.START | Hashing.FINISH
+    session = file.session(Algorithms(None, mac), Keys(b"", key))
+    other = file.session(Algorithms(None, mac), Keys(b"", key))
+    for text in TEXT:
+        expected = expected_digest(engine, number, key, text)
+        assert hashed(session, text, whole) == expected
+        assert hashed(session, text[:3], Hashing.START) == b""
+        assert hashed(session, b"", Hashing(0)) == b""
+        other.copy_hash(session)
+        assert hashed(session, text[3:], Hashing.FINISH) == expected
+        assert hashed(other, text[3:], Hashing.FINISH) == expected
+    for one in (session, other):
+        one.close()
+
+
+def test_cipher_and_mac_in_one(engine: Engine, file: EngineFile) -> None:
+    key, iv, text = bytes(range(16)), bytes(16), b"sixteen bytes..." * 5
+    session = file.session(Algorithms(CIPHERS[11], MACS[7]), Keys(key, b"mac key"))
+    digest = expected_digest(engine, 7, b"mac key", text)
+    whole = Hashing.START | Hashing.FINISH
+    src, secret = memoryview(bytearray(text)), memoryview(bytearray(len(text) + SLACK))
+    assert session.crypt(0, iv, src, secret, whole) == digest
+    plain = memoryview(bytearray(len(text) + SLACK))
+    assert session.crypt(1, iv, secret[: len(text)], plain, whole) == digest
+    assert bytes(plain[: len(text)]) == text
+    session.close()
+
+
+@pytest.mark.parametrize("number", [50, 51])
+@pytest.mark.parametrize("tag_size", [4, 8, 12, 16])
+def test_aead(engine: Engine, file: EngineFile, number: int, tag_size: int) -> None:
+    cipher = CIPHERS[number]
+    session = cipher_session(file, number, bytes(range(16)))
+    iv = bytes([3]) + bytes(cipher.iv_size - 1)
+    text, aad = memoryview(bytearray(b"some text")), memoryview(bytearray(b"with it"))
+    dst = memoryview(bytearray(64 + SLACK))
+
+    def run(op: int, src: memoryview) -> bytes:
+        request = AuthRequest(AuthKind.AEAD, op, tag_size, iv, aad, src, 0, b"")
+        length, tag = session.auth(request, dst)
+        assert tag == b""
+        return bytes(dst[:length])
+
+    sealed = run(0, text)
+    assert len(sealed) == len(text) + tag_size
+    assert run(1, memoryview(bytearray(sealed))) == bytes(text)
+    if engine.name != "null":
+        for position in range(len(sealed)):
+            changed = memoryview(bytearray(sealed))
+            changed[position] ^= 1
+            with pytest.raises(OSError) as caught:
+                run(1, changed)
+            assert caught.value.errno == errno.EBADMSG
+    session.close()
+
+
+def test_names(engine: Engine, file: EngineFile) -> None:
+    both = file.session(Algorithms(CIPHERS[11], MACS[14]), Keys(bytes(16), b""))
+    assert all(both.names())
+    assert cipher_session(file, 11, bytes(16)).names()[1] == ""
+    assert file.session(Algorithms(None, MACS[14]), Keys(b"", b"")).names()[0] == ""
+
+
+@pytest.mark.parametrize("key", [bytes(range(32)), bytes(range(48)), bytes(range(64)), bytes(32)])
+def test_long_xts_units_go_on(key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done in parts is as if done at once, whichever way is taken."""
+    src = memoryview(bytes(range(256)) * 4)
+    iv = bytes(range(16))
+    whole, parts = memoryview(bytearray(1100)), memoryview(bytearray(1100))
+    xts.crypt(key, 0, iv, src, whole)
+    monkeypatch.setattr(xts, "UNIT", 3)
+    monkeypatch.setattr(xts, "_PART", 5)
+    xts.crypt(key, 0, iv, src, parts)
+    assert whole[:1024] == parts[:1024]
+    back = memoryview(bytearray(1100))
+    xts.crypt(key, 1, iv, parts[:1024], back)
+    assert back[:1024] == src
+
+
+def test_xts_by_hand_is_xts(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, iv, src = bytes(range(64)), bytes(range(16)), memoryview(bytes(range(160)))
+    natively, by_hand = bytearray(200), bytearray(200)
+    xts.crypt(key, 0, iv, src, memoryview(natively))
+    context = xts._ecb(key[32:], 0, iv)
+    xts._by_hand(key[:32], 0, int.from_bytes(context, "little"), src, memoryview(by_hand))
+    assert natively[:160] == by_hand[:160]
 
 
 def test_openssl_says_no_to_what_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OpensslEngine()
     monkeypatch.setattr(engine, "algorithms", frozenset({11}))
     with pytest.raises(OSError, match="cbc") as caught:
-        engine.session(CIPHERS[2], bytes(24))
+        cipher_session(engine, 2, bytes(24))
     assert caught.value.errno == errno.EINVAL
 
 

@@ -10,10 +10,12 @@ import pytest
 import trio
 
 from cuse_crypto.abi import ioctls
-from cuse_crypto.abi.structs import crypt_op, session_id, session_op
+from cuse_crypto.abi.structs import crypt_op, number, session_op
 from cuse_crypto.frontend.arena import Arena
+from cuse_crypto.frontend.crypt import CHUNK
+from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.files import OpenFile, OpenFiles
-from cuse_crypto.frontend.marshal import ARGUMENT, CHUNK, Marshal
+from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.layout import Layout
@@ -88,7 +90,7 @@ class Caller:
         self.arena = Arena()
         self.memory = FakeMemory(self.arena)
         self.queue = Queue(address, os.urandom(16), 0, deadline=5)
-        self.marshal = Marshal(self.arena, self.queue)
+        self.marshal = Cryptodev(ioctls.IOCTLS, self.arena, self.queue)
         self.files = OpenFiles()
         self.claims = 0
 
@@ -106,8 +108,8 @@ class Caller:
         packed = layout.bytes(op)
         self.memory.put(0x1000, packed)
         self.arena.view[ARGUMENT : ARGUMENT + len(packed)] = packed
-        number = ROWS[name].number(64)
-        self.marshal.ioctl(file, number, 0x1000, 0, self.memory, self.claim)
+        call = Call(file, 1, 0x1000, layout, self.memory, self.claim, self.claim)
+        self.marshal.ioctl(ROWS[name].number(64), 0, call)
         return bytes(self.memory.bytes[0x1000])
 
     def session(self, file: OpenFile, vector: Vector) -> int:
@@ -201,9 +203,9 @@ def test_a_session_belongs_to_its_open_file(caller: Caller) -> None:
     with pytest.raises(OSError, match="no such session") as caught:
         caller.crypt(other, ses, 0, bytes(16), bytes(16))
     assert caught.value.errno == errno.EINVAL
-    caller.ioctl(other, "CIOCFSESSION", session_id(ses))
+    caller.ioctl(other, "CIOCFSESSION", number(ses))
     caller.crypt(file, ses, 0, bytes(16), bytes(16))
-    caller.ioctl(file, "CIOCFSESSION", session_id(ses))
+    caller.ioctl(file, "CIOCFSESSION", number(ses))
     with pytest.raises(OSError, match="no such session"):
         caller.crypt(file, ses, 0, bytes(16), bytes(16))
 

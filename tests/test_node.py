@@ -244,3 +244,13 @@ def test_a_killed_caller_is_gone_at_once(start_up: StartDevice, compile_c: Compi
     one.crypt(one.session(VECTORS[3]), 0, VECTORS[3].iv, VECTORS[3].plaintext)
     os.close(one.fd)
     assert service.stop() == 0
+
+
+@pytest.mark.parametrize("width", [64, 32])
+def test_crypto_buffer(start_up: StartDevice, compile_c: Compile, width: Width) -> None:
+    """A second API on the same machinery."""
+    service = start_up("--engine", "openssl", "--api", "crypto-buffer")
+    program = compile_c(PROGRAMS / "buffers.c", *(["-m32"] if width == 32 else []))
+    done = subprocess.run([program, service.path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert service.stop() == 0

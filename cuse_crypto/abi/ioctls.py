@@ -40,6 +40,7 @@ class Ioctl(NamedTuple):
     argument: type[Any]
     readable: tuple[Segment, ...] = ()
     writable: tuple[Segment, ...] = ()
+    type: str = "c"
     compat_nr: int | None = None
     """Another ``nr`` for 32-bit programs: the driver's, where its header says otherwise."""
 
@@ -55,7 +56,7 @@ class Ioctl(NamedTuple):
         return taken
 
     def _number(self, nr: int, width: Width) -> int:
-        return self.direction << 30 | layout_of(self, width).size << 16 | ord("c") << 8 | nr
+        return self.direction << 30 | layout_of(self, width).size << 16 | ord(self.type) << 8 | nr
 
 
 @cache
@@ -92,6 +93,6 @@ IOCTLS = (
 # fmt: on
 
 
-def by_number(width: Width) -> dict[int, Ioctl]:
+def by_number(rows: tuple[Ioctl, ...], width: Width) -> dict[int, Ioctl]:
     """The rows by the number that a program of that pointer width passes."""
-    return {taken: ioctl for ioctl in IOCTLS for taken in ioctl.numbers(width)}
+    return {taken: ioctl for ioctl in rows for taken in ioctl.numbers(width)}

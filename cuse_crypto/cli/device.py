@@ -47,6 +47,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 workers=options["workers"],
                 deadline=options["deadline"],
                 direct=options["memory"] == "auto",
+                api=options["api"],
             )
             try:
                 engine = server.connect()

@@ -68,6 +68,13 @@ node_options = _together(
         help="A character device (cuse), or a file mounted at the same place.",
     ),
     click.option(
+        "--api",
+        type=click.Choice(["cryptodev", "crypto-buffer"]),
+        default="cryptodev",
+        show_default=True,
+        help="What the node answers: the cryptodev API, or crypto/crypto_buffer.h.",
+    ),
+    click.option(
         "--mode",
         type=OctalType(),
         default="0660",

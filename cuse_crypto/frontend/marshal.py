@@ -27,8 +27,6 @@ ARGUMENT = READ + IN_HEADER.size + layouts("FUSE_IOCTL")[0].size
 SMALL = SCRATCH + PAGE
 """Where small results are put, to be copied to the caller."""
 
-_ROWS: dict[Width, dict[int, Ioctl]] = {32: ioctls.by_number(32), 64: ioctls.by_number(64)}
-
 
 class StateLost(OSError):
     """A hash under way died with its back end."""
@@ -68,7 +66,10 @@ class Call:
 class Marshal:
     """The ioctls of one worker, which owns the arena and the queue."""
 
-    def __init__(self, arena: Arena, queue: Queue) -> None:
+    def __init__(self, rows: tuple[Ioctl, ...], arena: Arena, queue: Queue) -> None:
+        """``rows``: the table; each is a method of a class that inherits this one."""
+        widths: tuple[Width, Width] = (32, 64)
+        self._rows = {width: ioctls.by_number(rows, width) for width in widths}
         self._arena = arena
         self._view = arena.view
         self._queue = queue
@@ -79,7 +80,7 @@ class Marshal:
         ``call.layout`` is filled in here.
         """
         width: Width = 32 if flags & IoctlFlag.COMPAT else 64
-        row = _ROWS[width].get(cmd)
+        row = self._rows[width].get(cmd)
         if row is None:
             raise OSError(errno.EINVAL, "no such ioctl")
         call.layout = ioctls.layout_of(row, width)

@@ -19,7 +19,7 @@ import trio
 
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.asynchronous import poll_mask
-from cuse_crypto.frontend.cryptodev import Cryptodev
+from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.files import OpenFile, OpenFiles
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
@@ -52,10 +52,19 @@ class Server:
     """Serves ``node`` from the back end at ``address``, until stopped or until the node goes."""
 
     def __init__(
-        self, node: Node, address: Address, *, workers: int, deadline: float, direct: bool = True
+        self,
+        node: Node,
+        address: Address,
+        *,
+        workers: int,
+        deadline: float,
+        direct: bool = True,
+        api: str = "cryptodev",
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
-        ``direct``: touch caller memory ourselves where the kernel lets us."""
+        ``direct``: touch caller memory ourselves where the kernel lets us; ``api``: a key of APIS.
+        """
+        self.api = api
         self.node = node
         self.files = OpenFiles()
         self.direct = direct
@@ -202,7 +211,8 @@ class Worker:
         self._queue = queue
         self._arena = Arena()
         self._memory = DirectMemory(self._arena)
-        self._marshal = Cryptodev(self._arena, queue)
+        rows, calls = APIS[server.api]
+        self._marshal = calls(rows, self._arena, queue)
         self._afterwards: Callable[[], object] | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
             row.number: getattr(self, row.name)
