@@ -51,7 +51,7 @@ class Layout(Generic[RecordT]):
     kernel's ``aligned_u64`` is.
     """
 
-    __slots__ = ("align", "fields", "make", "pack_into", "record", "size", "unpack_from")
+    __slots__ = ("align", "fields", "format", "make", "pack_into", "record", "size", "unpack_from")
 
     def __init__(self, record: type[RecordT], width: Width = 64, order: str = "=") -> None:
         fields: list[Field] = []
@@ -66,7 +66,8 @@ class Layout(Generic[RecordT]):
             formats += f"{padding}x{code}"
             offset += padding + size
             self.align = max(self.align, align)
-        compiled = struct.Struct(f"{formats}{-offset % self.align}x")
+        self.format = f"{formats}{-offset % self.align}x"
+        compiled = struct.Struct(self.format)
         self.record = record
         self.fields = tuple(fields)
         self.size = compiled.size

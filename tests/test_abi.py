@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from cuse_crypto.abi import ioctls, structs
-from cuse_crypto.abi.algorithms import CIPHERS, MACS
+from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.layout import Layout, Width
 from tests.conftest import HERE, Compile
@@ -52,9 +52,11 @@ def test_ioctl_numbers(width: Width, report: set[str]) -> None:
 
 
 def test_constants(report: set[str]) -> None:
-    rows = {f"constant {row.name} {row.id}" for row in (*CIPHERS.values(), *MACS.values())}
-    rows |= {f"constant COP_{member.name} {member.value}" for member in structs.Cop}
-    rows |= {f"constant COP_FLAG_{member.name} {member.value}" for member in structs.CopFlag}
+    algorithms: list[Cipher | Mac] = [*CIPHERS.values(), *MACS.values()]
+    rows = {f"constant {row.name} {row.id}" for row in algorithms}
+    for prefix, names in (("COP", structs.Cop), ("COP_FLAG", structs.CopFlag)):
+        numbers = {name: value for name, value in vars(names).items() if name.isupper()}
+        rows |= {f"constant {prefix}_{name} {value}" for name, value in numbers.items()}
     for name in ("CRYPTO_CIPHER_MAX_KEY_LEN", "CRYPTO_HMAC_MAX_KEY_LEN", "EALG_MAX_BLOCK_LEN"):
         rows.add(f"constant {name} {getattr(structs, name)}")
     assert rows <= report

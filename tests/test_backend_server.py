@@ -46,10 +46,10 @@ class Peer:
         payload = b"".join(segments)
         self.buffer[row.payload_offset : row.payload_offset + len(payload)] = payload
         self.connection.send(self.buffer[:length])
-        header = self.connection.receive(self.buffer)
-        if header is None:
+        message = self.connection.receive(self.buffer)
+        if message is None:
             raise ConnectionLost("dropped")
-        return messages.unpack_reply(self.buffer, header, row, 5, writable)
+        return messages.unpack_reply(message, row, 5, writable)
 
     def is_dropped(self) -> bool:
         try:

@@ -80,10 +80,9 @@ def test_chat(language: str, openssl_device: Service, compile_c: Compile) -> Non
     server = Talker(compile_c(CLASSIC / "chat_server.c"), 0, device)
     port = server.hear().removeprefix("listening on port ")
     recorder = Recorder(int(port))
-    program = {
-        "C": [compile_c(CLASSIC / "chat_client.c")],
-        "Python": [sys.executable, CLASSIC / "chat_client.py"],
-    }[language]
+    program: list[object] = [sys.executable, CLASSIC / "chat_client.py"]
+    if language == "C":
+        program = [compile_c(CLASSIC / "chat_client.c")]
     client = Talker(*program, "127.0.0.1", recorder.port, device)
     assert client.hear() == f"connected to 127.0.0.1 port {recorder.port}"
     assert server.hear().startswith("connected to 127.0.0.1")

@@ -1,5 +1,7 @@
 """The commands: how they start, fail and end. One clear line, the right status, nothing left."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -24,9 +26,15 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 
 def leftovers() -> list[str]:
-    """Folders of services that are not there any more."""
-    folders = [path.name for path in Path("/run/cuse-crypto").glob("up-*")]
-    return [name for name in folders if not Path("/proc", name.removeprefix("up-")).exists()]
+    """Folders of services that are not there any more: nobody holds their locks."""
+    found = []
+    for folder in Path("/run/cuse-crypto").glob("up-*"):
+        lock = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found.append(folder.name)
+        os.close(lock)
+    return found
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

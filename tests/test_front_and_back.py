@@ -11,9 +11,9 @@ import trio
 
 from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.structs import crypt_op, number, session_op
+from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.crypt import CHUNK
-from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.files import OpenFile, OpenFiles
 from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range

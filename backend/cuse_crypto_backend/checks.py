@@ -10,20 +10,14 @@ GROWTH = 64 + 256
 """At most so many bytes is a result longer than its source: a tag and padding."""
 
 
-def auth_kind(number: int) -> AuthKind:
-    """OSError(EINVAL) for a number that is no kind."""
-    try:
-        return AuthKind(number)
-    except ValueError:
-        raise OSError(errno.EINVAL, "no such kind") from None
-
-
 def check_auth(request: AuthRequest, cipher: Cipher | None, mac: Mac | None) -> None:
     """OSError(EINVAL) for a combination or a size that makes no sense."""
     if cipher is None or len(request.iv) != cipher.iv_size:
         raise OSError(errno.EINVAL, "no cipher, or no IV for it")
     if request.op not in (Cop.ENCRYPT, Cop.DECRYPT):
         raise OSError(errno.EINVAL, "no such operation")
+    if request.kind not in (AuthKind.AEAD, AuthKind.TLS, AuthKind.SRTP):
+        raise OSError(errno.EINVAL, "no such kind")
     size = len(request.src)
     if request.kind == AuthKind.AEAD:
         sized = request.tag_size in cipher.tag_sizes

@@ -15,10 +15,10 @@ import trio
 
 from cuse_crypto.abi.structs import Cop
 from cuse_crypto.wire import messages
-from cuse_crypto.wire.area import Area
+from cuse_crypto.wire.area import KEPT, Area
 from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
 from cuse_crypto.wire.messages import MAX_PAYLOAD, PeerError, Request
-from cuse_crypto_backend.checks import GROWTH, auth_kind, check_auth
+from cuse_crypto_backend.checks import GROWTH, check_auth
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.engine import SLACK, AuthRequest, Hashing, Keys
 from cuse_crypto_backend.guests import Guest, Guests
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 1024
 HELLO_DEADLINE = 5.0
 """Seconds that a new connection may be silent."""
-_BUFFER = messages.max_length() + GROWTH + SLACK
+_BUFFER = messages.MAX_LENGTH + GROWTH + SLACK
 
 
 class Server:
@@ -99,10 +99,10 @@ class Channel:
             name = self._hello()
             if name is not None:
                 self.connection.set_deadline(0)
-                while (header := self.connection.receive(self._request)) is not None:
-                    self._answer(messages.unpack_request(self._request, header))
-                    for area in self._areas:
-                        area.trim(header.length)
+                while (message := self.connection.receive(self._request)) is not None:
+                    self._answer(messages.unpack_request(message))
+                    if len(message) > KEPT:
+                        self._trim()
         except PeerError as error:
             log.warning("dropped a front end: %s", error)
         except (ConnectionLost, PeerSilent) as error:
@@ -113,10 +113,10 @@ class Channel:
 
     def _hello(self) -> bytes | None:
         """Agree with the peer; the guest's name, or None if it left without a word."""
-        header = self.connection.receive(self._request)
-        if header is None:
+        message = self.connection.receive(self._request)
+        if message is None:
             return None
-        request = messages.unpack_request(self._request, header)
+        request = messages.unpack_request(message)
         if request.message.name != "HELLO" or request.body.magic != messages.MAGIC:
             raise PeerError("it is no front end of cuse-crypto")
         if request.body.version != messages.VERSION:
@@ -138,6 +138,10 @@ class Channel:
             self._server.guests.leave(name)
             raise
         return name
+
+    def _trim(self) -> None:
+        for area in self._areas:
+            area.trim()
 
     def _answer(self, request: Request) -> None:
         """Do what is asked for, and reply once."""
@@ -188,13 +192,11 @@ class Channel:
         cipher, mac = session.algorithms
         size = len(src) if cipher else 0
         iv_size = cipher.iv_size if cipher else 0
-        if body.op not in (Cop.ENCRYPT, Cop.DECRYPT) or len(iv) != (
-            cipher.iv_size if cipher else 0
-        ):
+        if body.op not in (Cop.ENCRYPT, Cop.DECRYPT) or len(iv) != iv_size:
             raise OSError(errno.EINVAL, "no such operation")
         if (cipher and len(src) % cipher.block_size) or request.writable[0] < size:
             raise OSError(errno.EINVAL, "no such length")
-        hashing = Hashing(body.flags & (Hashing.START | Hashing.FINISH))
+        hashing = body.flags
         if mac and hashing & Hashing.FINISH and request.writable[1] < mac.digest_size:
             raise OSError(errno.EINVAL, "no room for the digest")
         at = request.message.reply_offset
@@ -210,8 +212,8 @@ class Channel:
         iv, auth, src, tag = request.readable
         session = self._guest.session(body.handle, body.ses)
         cipher, mac = session.algorithms
-        kind, sizes = auth_kind(body.kind), (body.op, body.tag_size)
-        checked = AuthRequest(kind, *sizes, bytes(iv), auth, src, body.offset, bytes(tag))
+        kind = body.kind, body.op, body.tag_size
+        checked = AuthRequest(*kind, bytes(iv), auth, src, body.offset, bytes(tag))
         check_auth(checked, cipher, mac)
         at = request.message.reply_offset
         dst = self._reply[at : at + len(src) + GROWTH + SLACK]

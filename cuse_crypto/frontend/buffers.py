@@ -24,7 +24,7 @@ class BufferCalls(CryptCalls):
         """From ``input`` to ``output``."""
         self._once(call, op, Cop.DECRYPT)
 
-    def _once(self, call: Call, op: crypto_buffer, direction: Cop) -> None:
+    def _once(self, call: Call, op: crypto_buffer, direction: int) -> None:
         if op.key_len not in _AES_CBC.key_sizes or op.len % _AES_CBC.block_size:
             raise OSError(errno.EINVAL, "no length of a key, or of data")
         call.memory.copy_from_user([Range(op.key, op.key_len)], SMALL)

@@ -76,13 +76,14 @@ class Queue:
         while True:
             tag = self._tag = (self._tag + 1) & 0xFFFFFFFF
             length = messages.pack_request(request, message, tag, body, readable, writable)
-            self.longest = max(self.longest, length)
+            if length > self.longest:
+                self.longest = length
             try:
                 connection.send(request[:length])
-                header = connection.receive(reply)
-                if header is None:
+                answer = connection.receive(reply)
+                if answer is None:
                     raise ConnectionLost("the back end closed the connection")
-                return messages.unpack_reply(reply, header, message, tag, writable)
+                return messages.unpack_reply(answer, message, tag, writable)
             except (ConnectionLost, PeerSilent, PeerError) as error:
                 self.close()
                 if fresh or not repeatable or not isinstance(error, ConnectionLost):
@@ -115,10 +116,10 @@ class Queue:
         writable = (_CONTROL_SIZE // 2,)
         length = messages.pack_request(request, message, 0, body, (), writable)
         connection.send(request[:length])
-        header = connection.receive(reply)
-        if header is None:
+        received = connection.receive(reply)
+        if received is None:
             raise PeerError("the back end refused this front end")
-        answer = messages.unpack_reply(reply, header, message, 0, writable)
+        answer = messages.unpack_reply(received, message, 0, writable)
         if answer.status:
             raise PeerError(f"the back end refused this front end (errno {answer.status})")
         if answer.body.version != messages.VERSION:

@@ -17,9 +17,9 @@ from typing import Any
 
 import trio
 
+from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.asynchronous import poll_mask
-from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.files import OpenFile, OpenFiles
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
@@ -29,6 +29,7 @@ from cuse_crypto.fuse.node import Attributes, Node
 from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
 from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.address import Address
+from cuse_crypto.wire.area import KEPT
 
 log = logging.getLogger(__name__)
 
@@ -231,8 +232,9 @@ class Worker:
                 self._serve(buffer[:size])
             except protocol.ProtocolError as error:
                 log.error("from the kernel: %s", error)
-            self._arena.trim(self._queue.longest)
-            self._queue.longest = 0
+            if self._queue.longest > KEPT:
+                self._arena.trim()
+                self._queue.longest = 0
             server.ready()
         self._queue.close()
 

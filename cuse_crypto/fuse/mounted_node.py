@@ -164,5 +164,9 @@ def _is_stale(path: Path) -> bool:
 
 
 def _unmount(path: Path, flags: int) -> None:
-    if _libc.umount2(os.fspath(path).encode(), flags):
-        raise Failure(f"cannot unmount {path}: {os.strerror(ctypes.get_errno())}")
+    if not _libc.umount2(os.fspath(path).encode(), flags):
+        return
+    error = ctypes.get_errno()
+    # ENOENT and EINVAL: somebody else has unmounted it.
+    if error not in (errno.ENOENT, errno.EINVAL):
+        raise Failure(f"cannot unmount {path}: {os.strerror(error)}")

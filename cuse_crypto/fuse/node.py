@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -95,7 +96,11 @@ def make(name: str, kind: Kind, attributes: Attributes) -> Node:
 def open_kernel(device: Path, remedy: str) -> int:
     """A descriptor of ``/dev/fuse`` or ``/dev/cuse``, or a Failure with ``remedy``."""
     try:
-        return os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        if not stat.S_ISCHR(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Failure(f"{device} is no device; {remedy}")
+        return fd
     except PermissionError:
         raise Failure(f"{device} is closed to uid {os.geteuid()}; run as root") from None
     except OSError as error:

@@ -47,11 +47,11 @@ class Connection:
         except OSError as error:
             raise ConnectionLost(str(error)) from error
 
-    def receive(self, buffer: memoryview) -> messages.Header | None:
+    def receive(self, buffer: memoryview) -> memoryview | None:
         """Wait for one message and put it at the start of ``buffer``.
 
-        Its header, or None when the peer closed between two messages. PeerError for a length that
-        cannot be, or for bytes after the message; ConnectionLost for an end in its middle;
+        That part of it, or None when the peer closed between two messages. PeerError for a length
+        that cannot be, or for bytes after the message; ConnectionLost for an end in its middle;
         PeerSilent after the deadline.
         """
         received = self._receive(buffer, 0)
@@ -59,14 +59,15 @@ class Connection:
             return None
         while received < messages.HEADER.size:
             received += self._more(buffer, received)
-        header = messages.read_header(buffer)
-        if header.length > len(buffer):
-            raise PeerError(f"a message of {header.length} bytes, more than was agreed on")
-        while received < header.length:
-            received += self._more(buffer[: header.length], received)
-        if received > header.length:
-            raise PeerError(f"{received - header.length} bytes follow the message")
-        return header
+        length = messages.read_length(buffer)
+        if length > len(buffer):
+            raise PeerError(f"a message of {length} bytes, more than was agreed on")
+        message = buffer[:length]
+        while received < length:
+            received += self._more(message, received)
+        if received > length:
+            raise PeerError(f"{received - length} bytes follow the message")
+        return message
 
     def _more(self, buffer: memoryview, received: int) -> int:
         count = self._receive(buffer, received)
@@ -76,7 +77,7 @@ class Connection:
 
     def _receive(self, buffer: memoryview, start: int) -> int:
         try:
-            return self.socket.recv_into(buffer[start:])
+            return self.socket.recv_into(buffer[start:] if start else buffer)
         except BlockingIOError:
             raise PeerSilent("no answer within the deadline") from None
         except OSError as error:

@@ -6,6 +6,7 @@ readable segments. A reply has the same shape. Little endian throughout; see PRO
 
 import struct
 from enum import IntFlag
+from operator import gt
 from typing import Annotated, Any, NamedTuple
 
 from cuse_crypto.layout import Buffer, Layout, s32, u8, u16, u32, u64
@@ -125,63 +126,66 @@ class Nothing(NamedTuple):
 
 
 HEADER = Layout(Header, order="<")
-_DESCRIPTOR_SIZE = 4
+_HEADER_FIELDS = len(Header._fields)
+_LENGTH = struct.Struct("<I")
 
 
-class Message(NamedTuple):
+class Message:
     """One kind of message: bodies, and the names of its segments.
 
     Readable segments travel with the request. Writable ones are capacities in the request, and
     travel with the reply.
     """
 
-    type: int
-    name: str
-    request: Layout[Any]
-    reply: Layout[Any]
-    readable: tuple[str, ...] = ()
-    writable: tuple[str, ...] = ()
-
-    @property
-    def payload_offset(self) -> int:
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        request: type[Any],
+        reply: type[Any] = Nothing,
+        readable: tuple[str, ...] = (),
+        writable: tuple[str, ...] = (),
+    ) -> None:
+        self.type = number
+        self.name = name
+        self.request: Layout[Any] = Layout(request, order="<")
+        self.reply: Layout[Any] = Layout(reply, order="<")
+        self.readable = readable
+        self.writable = writable
+        # All that comes before the segments is packed and unpacked at once.
+        segments = len(readable) + len(writable)
+        self.prefix = struct.Struct(f"{HEADER.format}{self.request.format[1:]}{segments}I")
+        self.reply_prefix = struct.Struct(f"{HEADER.format}{self.reply.format[1:]}{len(writable)}I")
+        self.payload_offset = self.prefix.size
         """Where the readable segments of a request begin, in bytes from its start."""
-        descriptors = len(self.readable) + len(self.writable)
-        return HEADER.size + self.request.size + _DESCRIPTOR_SIZE * descriptors
-
-    @property
-    def reply_offset(self) -> int:
+        self.reply_offset = self.reply_prefix.size
         """Where the segments of a good reply begin."""
-        return HEADER.size + self.reply.size + _DESCRIPTOR_SIZE * len(self.writable)
 
-
-def _row(
-    number: int,
-    name: str,
-    request: type[Any],
-    reply: type[Any] = Nothing,
-    readable: tuple[str, ...] = (),
-    writable: tuple[str, ...] = (),
-) -> Message:
-    layouts = Layout(request, order="<"), Layout(reply, order="<")
-    return Message(number, name, *layouts, readable, writable)
+    def __repr__(self) -> str:
+        return f"Message({self.type}, {self.name})"
 
 
 # fmt: off
 MESSAGES = {row.type: row for row in (
-    _row(1, "HELLO",       Hello, Welcome, writable=("algorithms",)),
-    _row(2, "OPEN",        Handle),
-    _row(3, "RELEASE",     Handle),
-    _row(4, "NEW_SESSION", NewSession, readable=("key", "mackey")),
-    _row(5, "END_SESSION", Session),
-    _row(6, "CRYPT",       Crypt, readable=("iv", "src"), writable=("dst", "mac")),
-    _row(7, "AUTH",        Auth, readable=("iv", "auth", "src", "tag"), writable=("dst", "tag")),
-    _row(8, "COPY_HASH",   CopyHash),
-    _row(9, "DESCRIBE",    Session, writable=("cipher", "mac")),
+    Message(1, "HELLO",       Hello, Welcome, writable=("algorithms",)),
+    Message(2, "OPEN",        Handle),
+    Message(3, "RELEASE",     Handle),
+    Message(4, "NEW_SESSION", NewSession, readable=("key", "mackey")),
+    Message(5, "END_SESSION", Session),
+    Message(6, "CRYPT",       Crypt, readable=("iv", "src"), writable=("dst", "mac")),
+    Message(7, "AUTH",        Auth, readable=("iv", "auth", "src", "tag"), writable=("dst", "tag")),
+    Message(8, "COPY_HASH",   CopyHash),
+    Message(9, "DESCRIBE",    Session, writable=("cipher", "mac")),
 )}
 # fmt: on
 """By type."""
 
 BY_NAME = {row.name: row for row in MESSAGES.values()}
+
+MAX_LENGTH = MAX_PAYLOAD + max(
+    max(row.payload_offset, row.reply_offset) for row in MESSAGES.values()
+)
+"""The length of the longest message, in bytes."""
 
 
 class Request(NamedTuple):
@@ -212,15 +216,14 @@ def pack_request(
 ) -> int:
     """Write all but the readable bytes, which belong at ``message.payload_offset``.
 
-    ``readable`` are lengths and ``writable`` capacities in bytes. Returns the length of the whole.
+    ``readable`` are lengths and ``writable`` capacities in bytes, as many as the message has.
+    Returns the length of the whole.
     """
-    if len(readable) != len(message.readable) or len(writable) != len(message.writable):
-        raise ValueError(f"{message.name} has other segments")
     length = message.payload_offset + sum(readable)
     counts = len(readable), len(writable)
-    HEADER.pack_into(buffer, 0, length, message.type, *counts, tag, 0)
-    message.request.pack_into(buffer, HEADER.size, *body)
-    _pack_descriptors(buffer, HEADER.size + message.request.size, readable + writable)
+    message.prefix.pack_into(
+        buffer, 0, length, message.type, *counts, tag, 0, *body, *readable, *writable
+    )
     return length
 
 
@@ -229,9 +232,10 @@ def pack_reply(
 ) -> int:
     """Write all but the segments, which belong at ``message.reply_offset``. Returns the length."""
     length = message.reply_offset + sum(segments)
-    HEADER.pack_into(buffer, 0, length, message.type | REPLY, len(segments), 0, tag, 0)
-    message.reply.pack_into(buffer, HEADER.size, *body)
-    _pack_descriptors(buffer, HEADER.size + message.reply.size, segments)
+    number = message.type | REPLY
+    message.reply_prefix.pack_into(
+        buffer, 0, length, number, len(segments), 0, tag, 0, *body, *segments
+    )
     return length
 
 
@@ -241,47 +245,49 @@ def pack_error(buffer: memoryview, message: Message, tag: int, status: int) -> i
     return HEADER.size
 
 
-def read_header(buffer: Buffer) -> Header:
-    """The header of a message; PeerError when its length cannot be right."""
+def read_length(buffer: Buffer) -> int:
+    """The length of the message whose header is in ``buffer``; PeerError if it cannot be right."""
+    length: int = _LENGTH.unpack_from(buffer)[0]
+    if not HEADER.size <= length <= MAX_LENGTH:
+        raise PeerError(f"a message of {length} bytes")
+    return length
+
+
+def unpack_request(buffer: memoryview) -> Request:
+    """The request in ``buffer``, which holds it and nothing else. PeerError if it is none."""
     header = HEADER.read(buffer)
-    if not HEADER.size <= header.length <= max_length():
-        raise PeerError(f"a message of {header.length} bytes")
-    return header
-
-
-def max_length() -> int:
-    """The length of the longest message, in bytes."""
-    longest = max(max(row.payload_offset, row.reply_offset) for row in MESSAGES.values())
-    return longest + MAX_PAYLOAD
-
-
-def unpack_request(buffer: memoryview, header: Header) -> Request:
-    """The request in ``buffer``, which holds all of it. PeerError if it is none."""
     message = MESSAGES.get(header.type)
     if message is None:
         raise PeerError(f"a request of type {header.type:#x}")
     if (header.readable, header.writable) != (len(message.readable), len(message.writable)):
         raise PeerError(f"{message.name} with {header.readable}+{header.writable} segments")
-    if header.status or header.length < message.payload_offset:
+    if header.status or len(buffer) < message.payload_offset or len(buffer) != header.length:
         raise PeerError(f"{message.name} of {header.length} bytes with status {header.status}")
-    body = message.request.read(buffer, HEADER.size)
-    at = HEADER.size + message.request.size
-    lengths = _read_descriptors(buffer, at, header.readable + header.writable)
-    readable, writable = lengths[: header.readable], lengths[header.readable :]
+    fields = message.prefix.unpack_from(buffer)
+    split = len(fields) - header.writable
+    first = split - header.readable
+    writable = fields[split:]
     if sum(writable) > MAX_PAYLOAD:
         raise PeerError(f"{message.name} asks for {sum(writable)} bytes")
-    segments = _segments(buffer, message, message.payload_offset, readable, header.length)
+    segments = _segments(buffer, message, message.payload_offset, fields[first:split])
+    body = message.request.make(fields[_HEADER_FIELDS:first])
     return Request(message, header.tag, body, segments, writable)
 
 
 def unpack_reply(
-    buffer: memoryview, header: Header, message: Message, tag: int, writable: tuple[int, ...]
+    buffer: memoryview, message: Message, tag: int, writable: tuple[int, ...]
 ) -> Reply:
-    """The reply to the request ``tag`` with those capacities. PeerError if it is not that."""
+    """The reply to the request ``tag`` with those capacities, and nothing else, in ``buffer``.
+
+    PeerError if it is not that.
+    """
+    header = HEADER.read(buffer)
     if header.type != message.type | REPLY or header.tag != tag:
         raise PeerError(
             f"type {header.type:#x} tag {header.tag} is no reply to {message.name} {tag}"
         )
+    if header.length != len(buffer):
+        raise PeerError(f"the reply to {message.name} has {len(buffer)} bytes")
     if header.status:
         if header.length != HEADER.size or not 0 < header.status < 512:
             raise PeerError(f"{message.name} failed with status {header.status} and more")
@@ -290,27 +296,20 @@ def unpack_reply(
         raise PeerError(f"the reply to {message.name} has {header.readable} segments")
     if header.length < message.reply_offset:
         raise PeerError(f"the reply to {message.name} has {header.length} bytes")
-    body = message.reply.read(buffer, HEADER.size)
-    lengths = _read_descriptors(buffer, HEADER.size + message.reply.size, header.readable)
-    if any(length > capacity for length, capacity in zip(lengths, writable, strict=True)):
+    fields = message.reply_prefix.unpack_from(buffer)
+    first = len(fields) - header.readable
+    lengths = fields[first:]
+    if any(map(gt, lengths, writable)):
         raise PeerError(f"the reply to {message.name} has segments of {lengths} bytes")
-    segments = _segments(buffer, message, message.reply_offset, lengths, header.length)
-    return Reply(0, body, segments)
-
-
-def _pack_descriptors(buffer: memoryview, at: int, lengths: tuple[int, ...]) -> None:
-    struct.pack_into(f"<{len(lengths)}I", buffer, at, *lengths)
-
-
-def _read_descriptors(buffer: memoryview, at: int, count: int) -> tuple[int, ...]:
-    return struct.unpack_from(f"<{count}I", buffer, at)
+    segments = _segments(buffer, message, message.reply_offset, lengths)
+    return Reply(0, message.reply.make(fields[_HEADER_FIELDS:first]), segments)
 
 
 def _segments(
-    buffer: memoryview, message: Message, at: int, lengths: tuple[int, ...], end: int
+    buffer: memoryview, message: Message, at: int, lengths: tuple[int, ...]
 ) -> list[memoryview]:
-    if at + sum(lengths) != end:
-        raise PeerError(f"{message.name} of {end} bytes has segments of {lengths}")
+    if at + sum(lengths) != len(buffer):
+        raise PeerError(f"{message.name} of {len(buffer)} bytes has segments of {lengths}")
     segments = []
     for length in lengths:
         segments.append(buffer[at : at + length])

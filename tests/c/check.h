@@ -136,10 +136,10 @@ static inline void check_all(const char *name, const void *got, int byte, size_t
     failures++;
 }
 
-/* A name made of several words; good until the next but seven. */
+/* A name made of several words; good until thirty more were made. */
 __attribute__((format(printf, 1, 2))) static inline const char *label(const char *format, ...)
 {
-    static char texts[8][200];
+    static char texts[32][200];
     static unsigned next;
     char *text = texts[next++ % COUNT(texts)];
     va_list arguments;

@@ -78,9 +78,7 @@ class CryptodevSession:
             for secret in secrets:
                 ctypes.memset(secret, 0, len(secret))
 
-    def crypt(
-        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
-    ) -> bytes:
+    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """One CIOCCRYPT, from and to memory of this process."""
         if self._cipher and self._cipher.is_aead:
             raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")

@@ -1,13 +1,12 @@
 """What an engine is. It never sees a pid, an address of a guest, or a descriptor of a front end."""
 
-from enum import IntFlag
 from typing import NamedTuple, Protocol
 
 from cuse_crypto.abi.algorithms import Cipher, Mac
 
 
-class Hashing(IntFlag):
-    """What an operation does to the hash of its session."""
+class Hashing:
+    """What an operation does to the hash of its session. Plain bits, for the hot path."""
 
     START = 1
     """Forget what was hashed before."""
@@ -37,7 +36,7 @@ class AuthRequest(NamedTuple):
     padding are inside. With SRTP ``auth`` holds ``src`` at ``offset``, and ``tag`` is apart.
     """
 
-    kind: "AuthKind"
+    kind: int
     op: int
     tag_size: int
     iv: bytes
@@ -47,7 +46,7 @@ class AuthRequest(NamedTuple):
     tag: bytes
 
 
-class AuthKind(IntFlag):
+class AuthKind:
     """As in ``crypt_auth_op.flags``, and 0 for AEAD."""
 
     AEAD = 0
@@ -58,9 +57,7 @@ class AuthKind(IntFlag):
 class EngineSession(Protocol):
     """Algorithms with their keys, and a hash under way. One call at a time."""
 
-    def crypt(
-        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
-    ) -> bytes:
+    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """Encrypt (op 0) or decrypt (op 1) ``src`` to the first ``len(src)`` bytes of ``dst``.
 
         The mac is over the plaintext; its digest is returned with FINISH, else b"". ``iv`` has the

@@ -18,9 +18,7 @@ class NullSession:
     def __init__(self, algorithms: Algorithms) -> None:
         self._algorithms = algorithms
 
-    def crypt(
-        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
-    ) -> bytes:
+    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """A copy."""
         if self._algorithms.cipher:
             dst[: len(src)] = src

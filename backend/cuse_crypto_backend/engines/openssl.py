@@ -79,9 +79,7 @@ class OpensslSession:
             self._run = _runner(self._cipher, keys.cipher)
         self._hash = Hash(mac, keys.mac) if mac else None
 
-    def crypt(
-        self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: Hashing
-    ) -> bytes:
+    def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """As the Protocol says. An AEAD has nothing that this could do."""
         if self._cipher and self._run is None:
             raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
@@ -206,7 +204,7 @@ def _works(row: Cipher | Mac) -> bool:
             nothing = memoryview(b"")
             session.auth(AuthRequest(AuthKind.AEAD, 0, 16, iv, nothing, src, 0, b""), dst)
         else:
-            session.crypt(Cop.ENCRYPT, iv, src, dst, Hashing(0))
+            session.crypt(Cop.ENCRYPT, iv, src, dst, 0)
     except (UnsupportedAlgorithm, ValueError, OSError):
         return False
     return True
