@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "cuse_crypto/fuse":     FOUNDATION | {"cuse_crypto.fuse"},
     "cuse_crypto/wire":     FOUNDATION | {"cuse_crypto.wire"},
     "cuse_crypto/frontend": FOUNDATION | LANGUAGES | {"cuse_crypto.frontend"},
+    "cuse_crypto/client":   FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.client"},
     "backend":              FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.wire",
                                           "cuse_crypto_backend"},
 }

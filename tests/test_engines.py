@@ -10,6 +10,7 @@ import pytest
 from cuse_crypto.abi.algorithms import CIPHERS, MACS
 from cuse_crypto.errors import Failure
 from cuse_crypto_backend.engines import Engine, EngineFile, choose, cryptodev, xts
+from cuse_crypto_backend.engines.af_alg import AfAlgEngine
 from cuse_crypto_backend.engines.cryptodev import CryptodevEngine
 from cuse_crypto_backend.engines.engine import (
     SLACK,
@@ -25,7 +26,7 @@ from cuse_crypto_backend.engines.openssl import OpensslEngine
 from tests.conftest import Service
 from tests.vectors import VECTORS, Vector
 
-COMPUTING = ["openssl", pytest.param("cryptodev", marks=pytest.mark.node)]
+COMPUTING = ["openssl", "af_alg", pytest.param("cryptodev", marks=pytest.mark.node)]
 each_vector = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 
 
@@ -36,6 +37,11 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
         device: Service = request.getfixturevalue("openssl_device")
         monkeypatch.setattr(cryptodev, "DEVICE", str(device.path))
         return CryptodevEngine()
+    if request.param == "af_alg":
+        try:
+            return AfAlgEngine()
+        except Failure as failure:
+            pytest.skip(str(failure))
     return NullEngine() if request.param == "null" else OpensslEngine()
 
 
@@ -87,6 +93,7 @@ def test_sessions_are_apart(file: EngineFile) -> None:
     again = memoryview(bytearray(64))
     first.crypt(0, bytes(16), src, again, 0)
     assert bytes(one) == bytes(again)
+    first.close()
 
 
 TEXT = [b"", b"abc", b"The quick brown fox jumps over the lazy dog" * 100]
@@ -170,9 +177,13 @@ def test_aead(engine: Engine, file: EngineFile, number: int, tag_size: int) -> N
 
 def test_names(engine: Engine, file: EngineFile) -> None:
     both = file.session(Algorithms(CIPHERS[11], MACS[14]), Keys(bytes(16), b""))
+    cipher = cipher_session(file, 11, bytes(16))
+    mac = file.session(Algorithms(None, MACS[14]), Keys(b"", b""))
     assert all(both.names())
-    assert cipher_session(file, 11, bytes(16)).names()[1] == ""
-    assert file.session(Algorithms(None, MACS[14]), Keys(b"", b"")).names()[0] == ""
+    assert (bool(cipher.names()[0]), cipher.names()[1]) == (True, "")
+    assert (mac.names()[0], bool(mac.names()[1])) == ("", True)
+    for session in (both, cipher, mac):
+        session.close()
 
 
 @pytest.mark.parametrize("key", [bytes(range(32)), bytes(range(48)), bytes(range(64)), bytes(32)])

@@ -1,6 +1,8 @@
 """Front end and back end joined by a socket; the caller's memory is a dict: no privileges."""
 
 import errno
+import hashlib
+import hmac
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +12,7 @@ import pytest
 import trio
 
 from cuse_crypto.abi import ioctls
-from cuse_crypto.abi.structs import crypt_op, number, session_op
+from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_op, number, session_op
 from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.crypt import CHUNK
@@ -37,7 +39,7 @@ class Backend:
         self._listener = address.listen()
         self._scope = trio.CancelScope()
         self._running = threading.Event()
-        self._thread = threading.Thread(target=trio.run, args=[self._serve])
+        self._thread = threading.Thread(target=trio.run, args=[self._serve], daemon=True)
         self._thread.start()
         assert self._running.wait(5)
 
@@ -254,3 +256,89 @@ def test_a_new_back_end_is_told_again(address: Address) -> None:
     assert expected + rest == VECTORS[3].ciphertext
     caller.queue.close()
     backend.stop()
+
+
+def hash_op(caller: Caller, file: OpenFile, ses: int, data: bytes, flags: int) -> bytes:
+    """One operation of a hash; what the caller has as digest afterwards."""
+    src = caller.memory.put(0x10000000, data)
+    mac = caller.memory.put(0x4000, bytes(64))
+    op = crypt_op(ses=ses, flags=flags, len=len(data), src=src, mac=mac)
+    caller.ioctl(file, "CIOCCRYPT", op)
+    return bytes(caller.memory.bytes[mac])
+
+
+def hash_session(caller: Caller, file: OpenFile, mac: int, key: bytes = b"") -> int:
+    at = caller.memory.put(0x2000, key or b"?")
+    packed = caller.ioctl(file, "CIOCGSESSION", session_op(mac=mac, mackeylen=len(key), mackey=at))
+    ses: int = ioctls.layout_of(ROWS["CIOCGSESSION"], 64).read(packed).ses
+    return ses
+
+
+UPDATE, FINAL, RESET = CopFlag.UPDATE, CopFlag.FINAL, CopFlag.RESET
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, CHUNK, 2 * CHUNK + 5])
+def test_hash_in_one_and_in_parts(caller: Caller, length: int) -> None:
+    file = caller.open()
+    ses = hash_session(caller, file, 104)
+    data = os.urandom(length)
+    expected = hashlib.sha256(data).digest()
+    assert hash_op(caller, file, ses, data, 0)[:32] == expected
+    assert hash_op(caller, file, ses, data + b"!", UPDATE)[:32] == bytes(32)
+    assert hash_op(caller, file, ses, b"", FINAL)[:32] == hashlib.sha256(data + b"!").digest()
+
+
+def test_copied_hashes_go_apart(caller: Caller) -> None:
+    file = caller.open()
+    one, two = hash_session(caller, file, 104), hash_session(caller, file, 104)
+    hash_op(caller, file, one, b"common", UPDATE)
+    caller.ioctl(file, "CIOCCPHASH", cphash_op(dst_ses=two, src_ses=one))
+    assert hash_op(caller, file, one, b" one", FINAL)[:32] == hashlib.sha256(b"common one").digest()
+    assert hash_op(caller, file, two, b" two", FINAL)[:32] == hashlib.sha256(b"common two").digest()
+
+
+def test_a_hash_that_died_with_its_back_end_says_so(address: Address) -> None:
+    """One EIO, never a wrong digest; then a clear state. What is whole is simply repeated."""
+    backend = Backend(address)
+    caller = Caller(address)
+    file = caller.open()
+    ses, other = (hash_session(caller, file, 7, b"key") for _ in range(2))
+    hash_op(caller, file, ses, b"abc", UPDATE)
+    hash_op(caller, file, other, b"abc", UPDATE)
+    backend.stop()
+    backend = Backend(address)
+    with pytest.raises(OSError) as caught:
+        hash_op(caller, file, ses, b"def", UPDATE)
+    assert caught.value.errno == errno.EIO
+    digest = hash_op(caller, file, ses, b"def", FINAL)
+    assert digest[:20] == hmac.new(b"key", b"def", "sha1").digest()
+    # The other one is asked for all of it, so that nothing was lost.
+    digest = hash_op(caller, file, other, b"whole", 0)
+    assert digest[:20] == hmac.new(b"key", b"whole", "sha1").digest()
+    hash_op(caller, file, ses, b"abc", UPDATE)
+    backend.stop()
+    backend = Backend(address)
+    with pytest.raises(OSError, match="lost"):
+        caller.ioctl(file, "CIOCCPHASH", cphash_op(dst_ses=other, src_ses=ses))
+    caller.queue.close()
+    backend.stop()
+
+
+def test_a_hash_whose_caller_was_let_go_says_so(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows whether an interrupted update was done: it must not be done twice."""
+    file = caller.open()
+    ses = hash_session(caller, file, 104)
+    hash_op(caller, file, ses, b"abc", UPDATE)
+
+    def interrupted() -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caller, "claim", interrupted)
+        with pytest.raises(InterruptedError):
+            hash_op(caller, file, ses, b"def", UPDATE)
+    with pytest.raises(OSError, match="lost"):
+        hash_op(caller, file, ses, b"def", UPDATE)
+    assert hash_op(caller, file, ses, b"x", RESET)[:32] == hashlib.sha256(b"x").digest()

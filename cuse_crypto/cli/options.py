@@ -110,10 +110,11 @@ node_options = _together(
 
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", "cryptodev", "openssl", "null"]),
+    type=click.Choice(["auto", "cryptodev", "openssl", "af_alg", "null"]),
     default="auto",
     show_default=True,
-    help="Where operations are computed: this host's /dev/crypto, OpenSSL, or nowhere (copies).",
+    help="Where operations are computed: this host's /dev/crypto, OpenSSL, the kernel's AF_ALG (which Linux "
+    " is retiring), or nowhere (copies). auto is cryptodev where it is there, else openssl.",
 )
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")

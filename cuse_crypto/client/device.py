@@ -106,7 +106,7 @@ class CryptoDevice:
     def async_queue(self) -> "AsyncQueue":
         """Operations in flight under trio: ``async with device.async_queue() as queue: ...``.
 
-        One at a time for a device. ValueError if there is one, or the device is closed.
+        One at a time for a device: entering a second one is a ValueError.
         """
         from cuse_crypto.client.queue import AsyncQueue
 

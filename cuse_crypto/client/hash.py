@@ -12,7 +12,7 @@ from cuse_crypto.client.session import Session
 if TYPE_CHECKING:
     from cuse_crypto.client.buffers import ReadableBuffer
 
-_PIECE = 16 << 20
+_PIECE = 4 << 20
 """Bytes hashed by one ioctl: it ends before a node of cuse-crypto lets a signal interrupt it."""
 
 

@@ -49,10 +49,10 @@ class Job:
         Any task may wait, more than one as well, and in any order. Who is cancelled meanwhile only
         stops waiting.
         """
+        await trio.lowlevel.checkpoint()
         await self._queue._until(lambda: self.done)
-        if self._error is not None:
-            raise self._error
-        assert self._outcome is not None
+        if self._outcome is None:
+            raise self._error or AssertionError("done, without an outcome")
         return self._outcome
 
     def _end(self, error: OSError | None) -> None:

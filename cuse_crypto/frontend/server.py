@@ -34,8 +34,10 @@ from cuse_crypto.wire.area import KEPT
 log = logging.getLogger(__name__)
 
 FIRST_WORKERS = 2
-GRACE = 0.1
-"""Seconds that an operation may still take after a signal that does not kill its caller."""
+GRACE = 1.0
+"""Seconds that a caller waits for the back end after a signal that does not kill it. Much longer
+than a part of an operation takes: a timer of the caller's must not keep it from getting anywhere.
+"""
 DRAIN = 1.0
 """Seconds that operations under way may still take when the node is removed."""
 GUEST_SIZE = 16
@@ -137,16 +139,17 @@ class Server:
         if ticket is None:
             return False
         if _is_dying(ticket.thread):
-            self._give_up(ticket)
+            self._give_up(ticket, True)
         else:
-            # Most operations end within the grace, as the driver's do, which heeds no signal.
-            timer = threading.Timer(GRACE, self._give_up, [ticket])
+            # The driver heeds no signal, and programs do not expect that.
+            timer = threading.Timer(GRACE, self._give_up, [ticket, False])
             timer.daemon = True
             timer.start()
         return True
 
-    def _give_up(self, ticket: "Ticket") -> None:
-        ticket.interrupted = True
+    def _give_up(self, ticket: "Ticket", dying: bool) -> None:
+        """Answer with EINTR, unless the operation has been done in part; who dies is let go."""
+        ticket.interrupted = dying
         if ticket.take():
             self.node.channel.reply(ticket.unique, errno.EINTR)
 
@@ -178,7 +181,7 @@ class Ticket:
     def claim(self) -> None:
         """From here on only the worker answers; Answered if somebody has.
 
-        When claimed before: OSError(EINTR) if the caller was interrupted since.
+        When claimed before: OSError(EINTR) if the caller is dying.
         """
         if not self._mine:
             if not self.take():

@@ -1,19 +1,17 @@
 """The engines, and the choice between them. One file each; a row here is all that it takes."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from cuse_crypto.errors import Failure
-from cuse_crypto_backend.engines import cryptodev, null, openssl
+from cuse_crypto_backend.engines import af_alg, cryptodev, null, openssl
 from cuse_crypto_backend.engines.engine import Engine, EngineFile, EngineSession
 
-__all__ = ["ENGINES", "Engine", "EngineFile", "EngineSession", "Name", "choose"]
-
-Name = Literal["auto", "cryptodev", "openssl", "null"]
+__all__ = ["ENGINES", "Engine", "EngineFile", "EngineSession", "choose"]
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "cryptodev": cryptodev.CryptodevEngine,
     "openssl": openssl.OpensslEngine,
+    "af_alg": af_alg.AfAlgEngine,
     "null": null.NullEngine,
 }
 """By name; calling one gives the engine, or a Failure that says why this machine has it not."""

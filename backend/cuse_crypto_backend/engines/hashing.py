@@ -26,7 +26,11 @@ def new(mac: Mac, data: Buffer = b"") -> Any:
 class Hash:
     """A hash under way. ``None`` for the state means: nothing hashed yet."""
 
+    new = staticmethod(new)
+    """Makes what hashes: with hashlib's ``update``, ``digest``, ``copy`` and ``block_size``."""
+
     def __init__(self, mac: Mac, key: bytes) -> None:
+        new = self.new
         self.mac = mac
         self._state: Any = None
         self._inner = self._outer = new(mac)
