@@ -220,7 +220,9 @@ def routes(start_up: StartDevice, openssl_device: Service) -> Iterator[tuple[Rou
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=int(os.environ.get("DIFFERENTIAL_EXAMPLES", "150")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(good, max_size=3), st.lists(steps, max_size=12))
 def test_both_routes_agree(

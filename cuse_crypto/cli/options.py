@@ -113,8 +113,9 @@ engine_option = click.option(
     type=click.Choice(["auto", "cryptodev", "openssl", "af_alg", "null"]),
     default="auto",
     show_default=True,
-    help="Where operations are computed: this host's /dev/crypto, OpenSSL, the kernel's AF_ALG (which Linux "
-    " is retiring), or nowhere (copies). auto is cryptodev where it is there, else openssl.",
+    help="Where operations are computed: this host's /dev/crypto, OpenSSL, the kernel's AF_ALG "
+    "(which Linux is retiring), or nowhere (copies). auto is cryptodev where it is there, else "
+    "openssl.",
 )
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from cuse_crypto.abi.algorithms import Cipher
 from cuse_crypto.abi.structs import Cop, CopFlag, crypt_auth_op
 from cuse_crypto.frontend.arena import REPLY, REQUEST
+from cuse_crypto.frontend.crypt import CryptCalls, Hashing
 from cuse_crypto.frontend.files import Session
-from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, ranges
+from cuse_crypto.frontend.marshal import SMALL, Call, ranges
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.wire import messages
 
@@ -35,7 +36,7 @@ class _Sizes(NamedTuple):
     result: int
 
 
-class AuthCalls(Marshal):
+class AuthCalls(CryptCalls):
     """Authenticated operations of sessions."""
 
     def CIOCAUTHCRYPT(self, call: Call, op: crypt_auth_op) -> None:
@@ -97,13 +98,26 @@ class AuthCalls(Marshal):
         sizes = _Sizes(op.auth_len, op.len, 0, room)
         if not op.src:
             raise OSError(errno.EINVAL, "no source")
+        following = self._key_stream_after(call, session, cipher, room)
         self._read(call, op, session, sizes, tag_size)
         reply = self._auth(call, op, session, CopFlag.AEAD_TLS_TYPE, tag_size, sizes)
         length = len(reply.segments[0])
         # What follows the plaintext stays as it was.
         src = _IV + session.iv_size + op.auth_len
         self._view[_DST + length : _DST + room] = self._view[src + length : src + room]
-        self._finish(call, op, session, cipher, room, tag_size, op.tag, length)
+        self._finish(call, op, session, cipher, room, tag_size, op.tag, length, iv=following)
+
+    def _key_stream_after(self, call: Call, session: Session, cipher: Cipher, length: int) -> bytes:
+        """The last block of OFB's key stream, which a record does not show; else b""."""
+        if cipher.mode != "ofb" or not length:
+            return b""
+        iv = bytes(self._view[_IV : _IV + session.iv_size])
+        size = length + -length % session.iv_size
+        self._load(iv + bytes(size))
+        stream, _ = self._crypt_part(call, session, Cop.ENCRYPT, size, Hashing(False, False))
+        following = bytes(stream[-session.iv_size :])
+        self._put(0, iv, _IV)
+        return following
 
     def _srtp(self, call: Call, op: crypt_auth_op, session: Session, cipher: Cipher) -> None:
         tag_size = self._mac_size(op, session)
@@ -175,7 +189,16 @@ class AuthCalls(Marshal):
         body = messages.Auth(call.file.fh, session.ses, op.op, kind, tag_size, offset)
         readable = session.iv_size, sizes.auth, sizes.src, sizes.tag
         writable = sizes.result, tag_size if kind == CopFlag.AEAD_SRTP_TYPE else 0
-        return self._exchange(call.file, session, _AUTH, body, readable, writable)
+        try:
+            return self._exchange(call.file, session, _AUTH, body, readable, writable)
+        except OSError as failure:
+            if failure.errno == errno.EBADMSG and op.src == op.dst:
+                # That it could not be written to is said first: it is given what it holds.
+                src = Piece(op.dst, _IV + session.iv_size + sizes.auth, sizes.src)
+                with _fault_is(errno.EINVAL):
+                    call.claim()
+                    call.memory.copy_to_user([src])
+            raise
 
     def _finish(
         self,
@@ -188,11 +211,12 @@ class AuthCalls(Marshal):
         tag: int,
         length: int | None = None,
         extra: list[Piece] | None = None,
+        iv: bytes = b"",
     ) -> None:
         """Write ``written`` bytes of the result and what goes with it; ``length`` is told."""
         call.claim()
         length = written if length is None else length
-        session.iv = self._iv_after(op, session, cipher, written)
+        session.iv = iv or self._iv_after(op, session, cipher, written)
         if written:
             in_place = op.src == op.dst and op.src
             with _fault_is(errno.EINVAL if in_place else errno.EFAULT):

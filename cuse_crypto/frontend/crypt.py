@@ -36,6 +36,22 @@ class Hashing(NamedTuple):
     finish: bool
 
 
+class Plan(NamedTuple):
+    """What an operation comes to, before any memory is read."""
+
+    unknown: bool
+    """``op`` is none."""
+    wrong: bool
+    """It is EINVAL, once the IV has been read."""
+    hashing: Hashing
+    source: int
+    """The caller's address of what is encrypted or hashed."""
+    held: list[Range]
+    """Ends of a buffer that is only there, and must be there."""
+    first: int
+    """Bytes of the first part."""
+
+
 class Result(NamedTuple):
     """What an operation leaves: the last part of ``dst``, digest and chaining value."""
 
@@ -65,51 +81,59 @@ class CryptCalls(Marshal):
 
         ``extra`` is what the caller of this writes besides ``dst``, digest and IV.
         """
-        cipher, mac = session.cipher, session.mac
-        iv_size = session.iv_size
-        wrong = op.op not in (Cop.ENCRYPT, Cop.DECRYPT)
-        wrong |= bool(cipher and op.len % cipher.block_size)
         _check_hash(op, session)
-        hashing = _hashing(op, session)
-        # A hash alone is over src when it encrypts, over dst when it decrypts.
-        source = op.dst if cipher is None and op.op == Cop.DECRYPT else op.src
-        chunk = UNIT_MAX if cipher and cipher.mode == "xts" else CHUNK
-        first = 0 if wrong or (cipher and cipher.is_aead) else min(op.len, chunk)
-        given = bool(op.iv and iv_size)
-        wanted = [Range(op.iv, iv_size)] if given else []
-        if first:
-            wanted.append(Range(source, first))
-        writable = [] if wrong else ranges(_outputs(op, session, hashing)) + ranges(extra)
+        plan = _plan(op, session)
+        cipher, iv_size = session.cipher, session.iv_size
         overlap = None
-        if first < op.len and cipher and op.src < op.dst < op.src + op.len and not wrong:
+        if plan.first < op.len and cipher and op.src < op.dst < op.src + op.len:
             overlap = self._read_ahead(call, op)
-        call.memory.copy_from_user(wanted, _IV if given else _IV + iv_size, writable)
-        if wrong:
-            raise OSError(errno.EINVAL, "no operation, or an odd length")
-        if not given:
-            self._view[_IV : _IV + iv_size] = session.iv
+        self._gather(call, op, session, plan, extra)
         if cipher and cipher.is_aead and op.len:
             number = errno.EINVAL if op.op == Cop.ENCRYPT else errno.EBADMSG
             raise OSError(number, "an AEAD is for CIOCAUTHCRYPT")
-        if not op.len and not mac:
+        if not op.len and not session.mac:
             call.claim()
             session.iv = bytes(self._view[_IV : _IV + iv_size])
             return Result([], b"", session.iv)
-        if first < op.len and chunk == UNIT_MAX:
+        if plan.first < op.len and cipher and cipher.mode == "xts":
             raise OSError(errno.ENOMEM, "too long for a data unit")
-        return self._in_parts(call, op, session, source, first, hashing, overlap)
+        return self._in_parts(call, op, session, plan, overlap)
+
+    def _gather(
+        self, call: Call, op: crypt_op, session: Session, plan: Plan, extra: list[Piece]
+    ) -> None:
+        """Put IV and first part of the source into the arena, with the driver's checks between."""
+        memory, iv_size = call.memory, session.iv_size
+        given = bool(op.iv and iv_size)
+        at = _IV if given else _IV + iv_size
+        wanted = [Range(op.iv, iv_size)] if given else []
+        if session.mac and not plan.unknown:
+            # The hash starts between the two: after a fault in the IV it has not, after one in
+            # the source it has.
+            memory.copy_from_user(wanted, at)
+            wanted, at = [], _IV + iv_size
+            session.hashing &= not plan.hashing.start
+        if plan.held:
+            memory.copy_from_user(plan.held, SMALL)
+        if plan.first:
+            wanted.append(Range(plan.source, plan.first))
+        writable = [] if plan.wrong else ranges(_outputs(op, session, plan.hashing)) + ranges(extra)
+        memory.copy_from_user(wanted, at, writable)
+        if plan.wrong:
+            raise OSError(errno.EINVAL, "no operation, or an odd length")
+        if not given:
+            self._view[_IV : _IV + iv_size] = session.iv
 
     def _in_parts(
         self,
         call: Call,
         op: crypt_op,
         session: Session,
-        source: int,
-        length: int,
-        hashing: Hashing,
+        plan: Plan,
         overlap: mmap.mmap | None,
     ) -> Result:
         """The operation part by part; IV and first part are in the arena already."""
+        hashing, length = plan.hashing, plan.first
         iv_size, cipher = session.iv_size, session.cipher
         src_at = _IV + iv_size
         several = bool(session.mac) and not (hashing.start and hashing.finish)
@@ -132,9 +156,13 @@ class CryptCalls(Marshal):
             length = min(op.len - done, CHUNK)
             self._view[_IV:src_at] = session.iv
             if overlap is None:
-                call.memory.copy_from_user([Range(source + done, length)], src_at)
+                call.memory.copy_from_user([Range(plan.source + done, length)], src_at)
             else:
                 self._view[src_at : src_at + length] = overlap[done : done + length]
+
+    def _load(self, message: bytes) -> None:
+        """Put IV and source where _crypt_part takes them from."""
+        self._put(0, message, _IV)
 
     def _crypt_part(
         self, call: Call, session: Session, op: int, length: int, hashing: Hashing
@@ -186,6 +214,23 @@ class CryptCalls(Marshal):
             call.memory.copy_from_user([Range(op.src + start, length)], _IV)
             copy[start : start + length] = self._view[_IV : _IV + length]
         return copy
+
+
+def _plan(op: crypt_op, session: Session) -> Plan:
+    cipher = session.cipher
+    unknown = op.op not in (Cop.ENCRYPT, Cop.DECRYPT)
+    wrong = unknown or bool(cipher and op.len % cipher.block_size)
+    chunk = UNIT_MAX if cipher and cipher.mode == "xts" else CHUNK
+    first = 0 if wrong or (cipher and cipher.is_aead) else min(op.len, chunk)
+    source, held = op.src, []
+    if cipher is None and first and not op.flags & CopFlag.NO_ZC:
+        # Without a copy, a hash alone is over src when it encrypts and over dst when it decrypts,
+        # and the driver takes hold of the other one as well.
+        other = op.dst
+        if op.op == Cop.DECRYPT:
+            source, other = op.dst, op.src or 1
+        held = [Range(other, 1), Range(other + op.len - 1, 1)] if other else []
+    return Plan(unknown, wrong, _hashing(op, session), source, held, first)
 
 
 def writes_iv(op: crypt_op, session: Session) -> bool:
