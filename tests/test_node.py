@@ -100,39 +100,6 @@ def test_many_megabytes(program: Program) -> None:
     assert program.crypt(ses, 0, secret[-32:-16], data[-16:]) == secret[-16:]
 
 
-@pytest.mark.parametrize("width", [64, 32])
-def test_careless_caller(openssl_device: Service, compile_c: Compile, width: Width) -> None:
-    careless(openssl_device, compile_c, width)
-
-
-@pytest.mark.parametrize("width", [64, 32])
-def test_careless_caller_with_memory_by_retry(
-    start_up: StartDevice, compile_c: Compile, width: Width, node_kind: str
-) -> None:
-    """The kernel copies for us: the same answers, for operations of up to 128 KiB."""
-    if node_kind != "cuse":
-        pytest.skip("the kernel lets only a cuse node retry")
-    service = start_up("--engine", "openssl", "--memory", "retry")
-    careless(service, compile_c, width, "-DSMALL_ONLY")
-    assert service.stop() == 0
-
-
-def careless(service: Service, compile_c: Compile, width: Width, *options: str) -> None:
-    flags = ["-m32", "-D_FILE_OFFSET_BITS=64"] if width == 32 else []
-    program = compile_c(PROGRAMS / "careless.c", *flags, *options)
-    neighbour = compile_c(PROGRAMS / "hammer.c")
-    beside = subprocess.Popen(
-        [neighbour, service.path, "1", "2000", "256"], stdout=subprocess.DEVNULL
-    )
-    done = subprocess.run(
-        [program, service.path], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert beside.wait(timeout=120) == 0, "the careless program disturbed another caller"
-    failures = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
-    assert (done.returncode, done.stderr) == (0, ""), "\n".join(failures)
-    assert done.stdout.count("\nok ") > 300
-
-
 @pytest.mark.parametrize("engine", ["openssl", "null"])
 def test_eight_callers(
     engine: str, request: pytest.FixtureRequest, compile_c: Compile, node_kind: str

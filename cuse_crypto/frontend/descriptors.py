@@ -8,8 +8,8 @@ import errno
 import struct
 
 from cuse_crypto.abi.structs import number
-from cuse_crypto.frontend.marshal import SMALL, Call, Marshal
-from cuse_crypto.frontend.memory import Range
+from cuse_crypto.frontend.marshal import Call, Marshal
+from cuse_crypto.frontend.memory import DirectMemory
 from cuse_crypto.frontend.tracee import Tracee, seized, with_result
 
 
@@ -21,7 +21,9 @@ class DescriptorCalls(Marshal):
 
         EOPNOTSUPP where another process traces the caller, or this one is not let.
         """
-        call.memory.copy_from_user([], SMALL, writable=[Range(call.arg, call.layout.size)])
+        if not isinstance(call.memory, DirectMemory):
+            # The kernel copies results only while it answers; this one comes later.
+            raise OSError(errno.EOPNOTSUPP, "the caller's memory is closed")
         try:
             with seized(call.thread) as caller:
                 descriptor = caller.descriptor()
