@@ -59,6 +59,8 @@ class Backend:
 class FakeMemory:
     """A caller's memory: addresses are keys, and what is no key faults."""
 
+    announces = True
+
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.bytes: dict[int, bytearray] = {}

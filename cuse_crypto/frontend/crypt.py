@@ -117,7 +117,9 @@ class CryptCalls(Marshal):
             memory.copy_from_user(plan.held, SMALL)
         if plan.first:
             wanted.append(Range(plan.source, plan.first))
-        writable = [] if plan.wrong else ranges(_outputs(op, session, plan.hashing)) + ranges(extra)
+        writable: list[Range] = []
+        if memory.announces and not plan.wrong:
+            writable = ranges(_outputs(op, session, plan.hashing)) + ranges(extra)
         memory.copy_from_user(wanted, at, writable)
         if plan.wrong:
             raise OSError(errno.EINVAL, "no operation, or an odd length")

