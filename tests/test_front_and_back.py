@@ -22,6 +22,7 @@ from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.layout import Layout
 from cuse_crypto.wire.address import Address
+from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.openssl import OpensslEngine
 from cuse_crypto_backend.server import Server
 from tests.conftest import eventually
@@ -33,9 +34,9 @@ ROWS = {row.name: row for row in ioctls.IOCTLS}
 class Backend:
     """A back end in a thread, which can be ended and started again."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, engine: Engine | None = None) -> None:
         self.address = address
-        self.server = Server(OpensslEngine(), frozenset({os.geteuid()}))
+        self.server = Server(engine or OpensslEngine(), frozenset({os.geteuid()}))
         self._listener = address.listen()
         self._scope = trio.CancelScope()
         self._running = threading.Event()

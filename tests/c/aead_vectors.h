@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Published answers of AES-GCM and AES-CCM, source first. An IV of CCM is as the ioctl takes it: the
- * size of the counter field less one, the nonce, and the counter field.
+ * Published answers of AES-GCM and AES-CCM, source first. An IV of CCM is as the ioctl takes it:
+ * the size of the counter field less one, the nonce, and the counter field.
  */
 #ifndef AEAD_VECTORS_H
 #define AEAD_VECTORS_H
