@@ -1,0 +1,247 @@
+"""A worker: a thread that takes one request after another, has it done, and answers it.
+
+It has memory and a queue to the back end of its own.
+"""
+
+import errno
+import logging
+import os
+import select
+import stat
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cuse_crypto.frontend.apis import APIS
+from cuse_crypto.frontend.arena import Arena
+from cuse_crypto.frontend.asynchronous import poll_mask
+from cuse_crypto.frontend.files import OpenFile
+from cuse_crypto.frontend.marshal import Call
+from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
+from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.frontend.tickets import Answered, Ticket
+from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse.node import Attributes
+from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.layout import Buffer, Layout
+from cuse_crypto.wire.area import KEPT
+
+if TYPE_CHECKING:
+    from cuse_crypto.frontend.server import Server
+
+log = logging.getLogger(__name__)
+
+_IOCTL_OUT = layouts("FUSE_IOCTL")[1]
+_NO_LAYOUT = Layout(protocol.fuse_interrupt_in)
+"""Until the ioctl's number is looked up."""
+_DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
+_OPEN_OUT = layouts("FUSE_OPEN")[1]
+_OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
+_ATTR_OUT = layouts("FUSE_SETATTR")[1]
+
+
+class Worker:
+    """One thread: methods are named after the request that they answer, and give its body."""
+
+    def __init__(self, server: "Server", queue: Queue) -> None:
+        self._server = server
+        self._channel = server.node.channel
+        self._queue = queue
+        self._arena = Arena()
+        self._memory = DirectMemory(self._arena)
+        rows, calls = APIS[server.api]
+        self._marshal = calls(rows, self._arena, queue)
+        self._afterwards: Callable[[], object] | None = None
+        self._handlers: dict[int, Callable[[Request], Buffer]] = {
+            row.number: getattr(self, row.name)
+            for row in protocol.OPCODES.values()
+            if hasattr(self, row.name)
+        }
+
+    def run(self) -> None:
+        """Serve until the channel ends."""
+        buffer = self._arena.read_buffer
+        server = self._server
+        server.ready()
+        while size := self._channel.read(buffer):
+            server.taken()
+            try:
+                self._serve(buffer[:size])
+            except protocol.ProtocolError as error:
+                log.error("from the kernel: %s", error)
+            if self._queue.longest > KEPT:
+                self._arena.trim()
+                self._queue.longest = 0
+            server.ready()
+        self._queue.close()
+
+    def _serve(self, message: memoryview) -> None:
+        """Answer one request; the only place that does, but for Server._give_up."""
+        request = protocol.decode(message)
+        unique, opcode = request.header.unique, request.opcode
+        handler = self._handlers.get(opcode.number)
+        body: Buffer = b""
+        error = 0
+        try:
+            if handler:
+                body = handler(request)
+            else:
+                error = opcode.unhandled
+        except Answered:
+            return
+        except Exception as failure:
+            error = errno_of(failure)
+        if opcode.answered:
+            self._channel.reply(unique, error, body)
+        if self._afterwards:
+            task, self._afterwards = self._afterwards, None
+            try:
+                task()
+            except OSError as failure:
+                log.debug("after %s: %s", opcode.name, failure)
+
+    def FUSE_OPEN(self, request: Request) -> Buffer:
+        """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
+        if request.body.flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no direct I/O on a device")
+        file = self._server.files.open()
+        try:
+            self._marshal.open(file)
+        except BackendGone as error:
+            self._server.files.release(file.fh)
+            log.error("%s", error.strerror)
+            raise OSError(errno.ENODEV, "no back end") from error
+        except OSError:
+            self._server.files.release(file.fh)
+            raise
+        return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
+
+    def FUSE_RELEASE(self, request: Request) -> Buffer:
+        """Answered at once; the back end is told afterwards."""
+        file = self._server.files.release(request.body.fh)
+        if file:
+            self._afterwards = partial(self._marshal.release, file)
+        return b""
+
+    def FUSE_IOCTL(self, request: Request) -> Buffer:
+        """Do the ioctl, with the caller's memory reached in the way that works."""
+        server, body = self._server, request.body
+        pid = request.header.pid
+        file = server.files[body.fh]
+        unrestricted = body.flags & IoctlFlag.UNRESTRICTED
+        memory: DirectMemory | RetriedMemory = self._memory
+        self._memory.pid = pid
+        # Only a round of the retry protocol brings memory along on a CUSE node.
+        if unrestricted and (body.in_size or body.out_size or not pid or not server.direct):
+            memory = RetriedMemory(self._arena, request.payload, body.out_size)
+        elif not pid:
+            raise OSError(errno.EFAULT, "a caller outside this pid namespace")
+
+        unique = request.header.unique
+        ticket = server.tickets[unique] = Ticket(unique, pid)
+
+        answered = False
+
+        def succeed() -> None:
+            nonlocal answered
+            answered = True
+            self._channel.reply(unique, 0, _DONE)
+
+        call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
+        try:
+            try:
+                self._marshal.ioctl(body.cmd, body.flags, call)
+            except Unreachable:
+                if not unrestricted:
+                    raise
+                call.memory = memory = RetriedMemory(self._arena, request.payload, 0)
+                self._marshal.ioctl(body.cmd, body.flags, call)
+        except Retry as retry:
+            return _retry_reply(retry)
+        finally:
+            del server.tickets[unique]
+            ticket.settle()
+            self._notify_pollers(file)
+            if answered:
+                raise Answered
+        if isinstance(memory, RetriedMemory):
+            return b"".join([_DONE, *memory.output])
+        return _DONE
+
+    def _notify_pollers(self, file: OpenFile) -> None:
+        """Have the kernel poll again what waits for this open file."""
+        if file.pollers and poll_mask(file) != file.polled:
+            waiting, file.pollers = file.pollers, set()
+            for handle in waiting:
+                self._channel.notify_poll(handle)
+
+    def FUSE_POLL(self, request: Request) -> Buffer:
+        """What asynchronous operations allow; without any, writable and not readable."""
+        body = request.body
+        file = self._server.files[body.fh]
+        if body.flags & protocol.FUSE_POLL_SCHEDULE_NOTIFY:
+            file.pollers.add(body.kh)
+        file.polled = poll_mask(file)
+        revents = file.polled & (body.events | select.POLLERR | select.POLLHUP)
+        return layouts("FUSE_POLL")[1].bytes(protocol.fuse_poll_out(revents))
+
+    def FUSE_INTERRUPT(self, request: Request) -> Buffer:
+        """Not answered, unless it came before the request that it is for: the kernel asks again."""
+        if not self._server.interrupt(request.body.unique):
+            self._channel.reply(request.header.unique, errno.EAGAIN)
+        return b""
+
+    def FUSE_GETATTR(self, request: Request) -> Buffer:
+        """The mounted file, as stat(2) shows it."""
+        return _attributes(self._server.node.attributes)
+
+    def FUSE_SETATTR(self, request: Request) -> Buffer:
+        """chmod(2) and chown(2) work as on a device node; truncate(2) is EINVAL."""
+        change, attributes = request.body, self._server.node.attributes
+        if change.valid & protocol.Fattr.SIZE:
+            raise OSError(errno.EINVAL, "a device has no size")
+        if change.valid & protocol.Fattr.MODE:
+            attributes.mode = stat.S_IMODE(change.mode)
+        if change.valid & protocol.Fattr.UID:
+            attributes.uid = change.uid
+        if change.valid & protocol.Fattr.GID:
+            attributes.gid = change.gid
+        return _attributes(attributes)
+
+    def FUSE_STATFS(self, request: Request) -> Buffer:
+        """An empty file system."""
+        reply = protocol.fuse_statfs_out(0, 0, 0, 0, 0, 4096, 255, 4096)
+        return protocol.BY_NAME["FUSE_STATFS"].reply.bytes(reply)  # type: ignore[union-attr]
+
+
+def _attributes(attributes: Attributes) -> bytes:
+    now = int(time.time())
+    reply: dict[str, Any] = dict.fromkeys(_ATTR_OUT.record._fields, 0)
+    reply |= {"ino": 1, "nlink": 1, "blksize": 4096, "atime": now, "mtime": now, "ctime": now}
+    reply |= {"mode": stat.S_IFREG | attributes.mode}
+    reply |= {"uid": attributes.uid, "gid": attributes.gid}
+    return _ATTR_OUT.bytes(protocol.fuse_attr_out(**reply))
+
+
+def _retry_reply(retry: Retry) -> bytes:
+    """What asks the kernel to copy these ranges and come again."""
+    ranges = [*retry.readable, *retry.writable]
+    if len(ranges) > protocol.FUSE_IOCTL_MAX_IOV:
+        raise OSError(errno.ENOMEM, "more ranges than the kernel takes")
+    head = protocol.fuse_ioctl_out(0, IoctlFlag.RETRY, len(retry.readable), len(retry.writable))
+    parts = [protocol.IOVEC.bytes(protocol.fuse_ioctl_iovec(*item)) for item in ranges]
+    return b"".join([_IOCTL_OUT.bytes(head), *parts])
+
+
+def errno_of(failure: Exception) -> int:
+    """The one place where an exception becomes what a caller sees."""
+    if isinstance(failure, OSError) and failure.errno:
+        if isinstance(failure, BackendGone):
+            log.error("%s", failure.strerror)
+        return failure.errno
+    if isinstance(failure, Unreachable):
+        log.error("caller memory is closed to this process; grant it CAP_SYS_PTRACE (%s)", failure)
+        return errno.EFAULT
+    log.exception("a bug, answered with EIO", exc_info=failure)
+    return errno.EIO
