@@ -252,7 +252,7 @@ def test_a_signal_ends_waiting_for_one_that_does_not(
 def test_who_is_killed_is_let_go_at_once(
     kernel: Kernel, buffers: Buffers, engine: SlowEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frontend_server, "GRACE", 1000)
+    monkeypatch.setattr(frontend_server, "GRACE", 1000.0)
     monkeypatch.setattr(frontend_server, "is_dying", lambda thread: True)
     handle = kernel.open()
     ses = new_session(kernel, handle, buffers)

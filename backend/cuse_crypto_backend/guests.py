@@ -40,23 +40,29 @@ class File:
 
 
 class Guest:
-    """The open files of one front end, by its handles. Errors are for the caller."""
+    """The open files of one front end, by its handles. Errors are for the caller.
+
+    Its queues are threads: what comes and goes does so under ``_lock``.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._files: dict[int, File] = {}
+        self._lock = threading.RLock()
         self.queues = 0
 
     def open(self, handle: int) -> None:
         """Open a file; again is no error, for a request may be repeated."""
-        if handle not in self._files:
-            self._files[handle] = File(self._engine.open())
+        with self._lock:
+            if handle not in self._files:
+                self._files[handle] = File(self._engine.open())
 
     def release(self, handle: int) -> None:
         """Close a file and end its sessions; an unknown one is no error."""
-        file = self._files.pop(handle, None)
-        if file:
-            file.close()
+        with self._lock:
+            file = self._files.pop(handle, None)
+            if file:
+                file.close()
 
     def new_session(self, handle: int, ses: int, numbers: tuple[int, int], keys: Keys) -> None:
         """``numbers`` of cipher and mac, 0 for none. OSError(EINVAL) for what cannot be."""
@@ -70,15 +76,17 @@ class Guest:
             raise OSError(errno.EINVAL, "no such key")
         if len(keys.mac) > (CRYPTO_HMAC_MAX_KEY_LEN if mac and mac.is_keyed else 0):
             raise OSError(errno.EINVAL, "no such key of a mac")
-        self.end_session(handle, ses)
         algorithms = Algorithms(cipher, mac)
-        file.sessions[ses] = Session(algorithms, file.engine.session(algorithms, keys))
+        with self._lock:
+            self.end_session(handle, ses)
+            file.sessions[ses] = Session(algorithms, file.engine.session(algorithms, keys))
 
     def end_session(self, handle: int, ses: int) -> None:
         """Forget a session; an unknown one is no error."""
-        session = self._file(handle).sessions.pop(ses, None)
-        if session:
-            session.engine.close()
+        with self._lock:
+            session = self._file(handle).sessions.pop(ses, None)
+            if session:
+                session.engine.close()
 
     def session(self, handle: int, ses: int) -> Session:
         """OSError(ESTALE) if it is not here (any more)."""

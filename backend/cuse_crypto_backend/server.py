@@ -45,7 +45,13 @@ class Server:
         limiter = trio.CapacityLimiter(MAX_CONNECTIONS)
         async with trio.open_nursery() as nursery:
             while True:
-                accepted, _ = await listening.accept()
+                try:
+                    accepted, _ = await listening.accept()
+                except OSError as error:
+                    # Out of descriptors, or the peer gave up: neither lasts.
+                    log.error("cannot accept a front end: %s", error.strerror)
+                    await trio.sleep(0.1)
+                    continue
                 sock = socket.socket(fileno=accepted.detach())
                 if not self._is_allowed(sock):
                     sock.close()
@@ -231,7 +237,7 @@ class Channel:
         source = self._guest.session(body.handle, body.src_ses)
         if target is source or not (target.algorithms.mac and source.algorithms.mac):
             raise OSError(errno.EINVAL, "not two hashes")
-        # In the order of their numbers, so that two copies cannot wait for each other.
+        # In one order everywhere, so that two copies cannot wait for each other.
         first, second = sorted((target, source), key=id)
         with first.lock, second.lock:
             target.engine.copy_hash(source.engine)

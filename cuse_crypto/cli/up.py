@@ -63,35 +63,34 @@ def command(engine: str, verbose: bool, **options: Any) -> None:
 @contextlib.contextmanager
 def _runtime_folder() -> Iterator[Path]:
     """A private folder for the socket, removed at the end; those of killed predecessors too."""
-    parent: Path | None = RUNTIME
     try:
         RUNTIME.mkdir(mode=0o755, exist_ok=True)
-        for left in RUNTIME.glob("up-*"):
-            _remove_if_abandoned(left)
+        with _locked(RUNTIME):
+            for left in RUNTIME.glob("up-*"):
+                # The lock of a folder goes with whoever made it, in whatever pid namespace it was.
+                with contextlib.suppress(BlockingIOError), _locked(left, fcntl.LOCK_NB):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix="up-", dir=RUNTIME))
+            lock = contextlib.ExitStack()
+            lock.enter_context(_locked(folder))
     except OSError:
-        parent = None
-    folder = Path(tempfile.mkdtemp(prefix="up-", dir=parent))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-        with contextlib.suppress(OSError):
-            RUNTIME.rmdir()
+        folder, lock = Path(tempfile.mkdtemp(prefix="cuse-crypto-")), contextlib.ExitStack()
+    with lock:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_if_abandoned(folder: Path) -> None:
-    """The lock of a folder goes with whoever made it, in whatever pid namespace it was."""
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    """``how``: LOCK_NB to have BlockingIOError instead of waiting."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass
+        fcntl.flock(fd, fcntl.LOCK_EX | how)
+        yield
     finally:
-        os.close(lock)
+        os.close(fd)
 
 
 class Child:

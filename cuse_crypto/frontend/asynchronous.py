@@ -36,6 +36,7 @@ class AsyncCalls(CryptCalls):
                 if failure.errno not in (errno.EINVAL, errno.EFAULT, errno.EBADMSG):
                     raise
                 job = Job(op, failure.errno, b"", b"")
+        call.claim()
         with call.file.lock:
             if len(call.file.jobs) >= MAX_JOBS:
                 raise OSError(errno.EBUSY, "too many operations wait to be fetched")

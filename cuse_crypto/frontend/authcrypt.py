@@ -149,7 +149,7 @@ class AuthCalls(CryptCalls):
         self, call: Call, op: crypt_auth_op, session: Session, sizes: _Sizes, tag_size: int
     ) -> None:
         """Put what is authenticated, the source and the tag behind the IV."""
-        if sizes.src > LENGTH_MAX or sizes.auth > LENGTH_MAX:
+        if session.iv_size + sizes.auth + sizes.src + sizes.tag > LENGTH_MAX:
             raise OSError(errno.ENOMEM, "too long to be done as a whole")
         memory, at = call.memory, _IV + session.iv_size
         srtp = op.flags & CopFlag.AEAD_SRTP_TYPE

@@ -19,7 +19,7 @@ from cuse_crypto.wire import messages
 CHUNK = 1 << 20
 """The largest part of an operation that is one message, in bytes."""
 UNIT_MAX = 64 << 20
-"""The largest operation that can only be done as a whole (XTS), in bytes."""
+"""The largest operation that can only be done as a whole (XTS, overlapping buffers), in bytes."""
 
 _CRYPT = messages.BY_NAME["CRYPT"]
 _IV = REQUEST + _CRYPT.payload_offset
@@ -85,7 +85,7 @@ class CryptCalls(Marshal):
         plan = _plan(op, session)
         cipher, iv_size = session.cipher, session.iv_size
         overlap = None
-        if plan.first < op.len and cipher and op.src < op.dst < op.src + op.len:
+        if 0 < plan.first < op.len and cipher and op.src < op.dst < op.src + op.len:
             overlap = self._read_ahead(call, op)
         self._gather(call, op, session, plan, extra)
         if cipher and cipher.is_aead and op.len:
@@ -210,6 +210,8 @@ class CryptCalls(Marshal):
 
     def _read_ahead(self, call: Call, op: crypt_op) -> mmap.mmap:
         """All of ``src``, where writing an early part of ``dst`` would overwrite a later part."""
+        if op.len > UNIT_MAX:
+            raise OSError(errno.ENOMEM, "too long to be copied first")
         copy = mmap.mmap(-1, op.len)
         for start in range(0, op.len, CHUNK):
             length = min(op.len - start, CHUNK)

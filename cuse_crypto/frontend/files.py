@@ -62,6 +62,8 @@ class OpenFile:
     jobs: deque[Job] = field(default_factory=deque)
     pollers: set[int] = field(default_factory=set)
     """Handles by which the kernel wants to hear that poll(2) would answer differently."""
+    released: bool = False
+    """Nobody has it open any more: the back end must not be told of it again."""
     polled: int = 0
     """What poll(2) was told last."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

@@ -95,6 +95,7 @@ class Marshal:
 
     def release(self, file: OpenFile) -> None:
         """Tell the back end that an open file is gone."""
+        file.released = True
         file.sessions.clear()
         checked(self._queue.control("RELEASE", messages.Handle(file.fh)))
 
@@ -143,9 +144,11 @@ class Marshal:
         body = messages.NewSession(file.fh, session.ses, *numbers)
         keys = session.key, session.mac_key
         reply = self._queue.control("NEW_SESSION", body, *keys)
-        if reply.status == messages.NO_SUCH_HANDLE:
+        if reply.status == messages.NO_SUCH_HANDLE and not file.released:
             self.open(file)
             reply = self._queue.control("NEW_SESSION", body, *keys)
+            if file.released:
+                self.release(file)
         checked(reply)
 
     def _end(self, file: OpenFile, ses: int) -> None:

@@ -100,7 +100,10 @@ class DirectMemory:
         vector = [number for item in ranges for number in item]
         total = sum(vector[1::2])
         struct.pack_into("=2Q", self._view, _LOCAL, self._base + offset, total)
-        struct.pack_into(f"={len(vector)}Q", self._view, _REMOTE, *vector)
+        try:
+            struct.pack_into(f"={len(vector)}Q", self._view, _REMOTE, *vector)
+        except struct.error:
+            raise _fault() from None
         local, remote = self._base + _LOCAL, self._base + _REMOTE
         copied = _readv(self.pid, local, 1, remote, len(ranges), 0)
         if copied != total:
@@ -115,7 +118,10 @@ class DirectMemory:
         targets = [number for address, _, length in pieces for number in (address, length)]
         form = f"={len(sources)}Q"
         struct.pack_into(form, self._view, _LOCAL, *sources)
-        struct.pack_into(form, self._view, _REMOTE, *targets)
+        try:
+            struct.pack_into(form, self._view, _REMOTE, *targets)
+        except struct.error:
+            raise _fault() from None
         count = len(pieces)
         copied = _writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
         if copied != sum(sources[1::2]):

@@ -34,6 +34,7 @@ class Queue:
         self.address = address
         self.engine = ""
         self.algorithms: frozenset[int] = frozenset()
+        self._ended = False
         self.longest = 0
         """The length of the longest message since somebody set it to 0."""
         self._guest = guest
@@ -92,17 +93,19 @@ class Queue:
                 fresh, connection = True, self._connect()
 
     def _connect(self) -> Connection:
+        if self._ended:
+            raise BackendGone("the device is being removed")
         try:
             sock = self.address.connect(CONNECT_TIMEOUT)
         except OSError as error:
             raise BackendGone(f"{self.address}: {error.strerror or error}") from error
-        connection = Connection(sock, self._deadline)
+        # Where shut() finds it while the back end has not said anything yet.
+        connection = self._connection = Connection(sock, self._deadline)
         try:
             self._hello(connection)
         except (ConnectionLost, PeerSilent, PeerError) as error:
-            connection.close()
+            self.close()
             raise BackendGone(f"{self.address}: {error}") from error
-        self._connection = connection
         return connection
 
     def _hello(self, connection: Connection) -> None:
@@ -131,7 +134,8 @@ class Queue:
         self.algorithms = frozenset(struct.unpack(f"<{len(names) // 4}I", names))
 
     def shut(self) -> None:
-        """Wake whoever waits for an answer, from any thread."""
+        """End it for good, and wake whoever waits for an answer, from any thread."""
+        self._ended = True
         connection = self._connection
         if connection:
             connection.shut()

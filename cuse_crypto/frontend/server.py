@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -27,6 +28,8 @@ GRACE = 1.0
 """Seconds that a caller waits for the back end after a signal that does not kill it. Much longer
 than a part of an operation takes: a timer of the caller's must not keep it from getting anywhere.
 """
+WATCH = 0.1
+"""Seconds between two looks at callers that were signalled."""
 DRAIN = 1.0
 """Seconds that operations under way may still take when the node is removed."""
 GUEST_SIZE = 16
@@ -63,6 +66,8 @@ class Server:
         self.ended = trio.Event()
         """Set when the node is gone, whoever took it away."""
         self._start_worker: Callable[[], None] = lambda: None
+        self._start_watch: Callable[[], None] = lambda: None
+        self._watching = False
 
     def connect(self) -> str:
         """Meet the back end; the name of its engine. BackendGone if it is not there."""
@@ -86,7 +91,13 @@ class Server:
                     run = Worker(self, queue).run
                     nursery.start_soon(partial(trio.to_thread.run_sync, run, limiter=limiter))
 
+            def watch() -> None:
+                if not self._watching:
+                    self._watching = True
+                    nursery.start_soon(self._watch)
+
             self._start_worker = partial(token.run_sync_soon, start)
+            self._start_watch = partial(token.run_sync_soon, watch)
             for _ in range(min(FIRST_WORKERS, self.limit)):
                 start()
         self.ended.set()
@@ -97,9 +108,16 @@ class Server:
         with trio.move_on_after(DRAIN):
             while self.tickets:
                 await trio.sleep(0.01)
+        self.abandon()
         self.node.abort()
         for queue in self._queues:
             queue.shut()
+
+    def abandon(self) -> None:
+        """The connection to the kernel ends, and lets the callers go: their memory is theirs."""
+        for ticket in list(self.tickets.values()):
+            ticket.interrupted = True
+            ticket.take()
 
     def taken(self) -> None:
         """A worker has taken a request; if it was the last that was idle, start one more."""
@@ -119,17 +137,25 @@ class Server:
         ticket = self.tickets.get(unique)
         if ticket is None:
             return False
-        if is_dying(ticket.thread):
-            self._give_up(ticket, True)
-        else:
-            # The driver heeds no signal, and programs do not expect that.
-            timer = threading.Timer(GRACE, self._give_up, [ticket, False])
-            timer.daemon = True
-            timer.start()
+        ticket.signalled = ticket.signalled or time.monotonic()
+        if not self._let_go(ticket):
+            self._start_watch()
         return True
 
-    def _give_up(self, ticket: Ticket, dying: bool) -> None:
-        """Answer with EINTR, unless the operation has been done in part; who dies is let go."""
-        ticket.interrupted = dying
-        if ticket.take():
+    def _let_go(self, ticket: Ticket) -> bool:
+        """Answer with EINTR whoever dies, or has waited long after a signal, if it is not late."""
+        dying = is_dying(ticket.thread)
+        ticket.interrupted |= dying
+        # The driver heeds no signal, and programs do not expect that.
+        late = time.monotonic() - ticket.signalled > GRACE
+        if (dying or late) and ticket.take():
             self.node.channel.reply(ticket.unique, errno.EINTR)
+        return dying
+
+    async def _watch(self) -> None:
+        """Look again at those who were signalled: the kernel tells only of the first signal."""
+        while signalled := [one for one in list(self.tickets.values()) if one.signalled]:
+            for ticket in signalled:
+                self._let_go(ticket)
+            await trio.sleep(WATCH)
+        self._watching = False

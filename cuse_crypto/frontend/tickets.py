@@ -10,13 +10,16 @@ class Answered(Exception):
 class Ticket:
     """The right to answer one ioctl, which is taken once."""
 
-    __slots__ = ("_mine", "_untaken", "interrupted", "thread", "unique")
+    __slots__ = ("_mine", "_untaken", "interrupted", "signalled", "thread", "unique")
 
     def __init__(self, unique: int, thread: int) -> None:
         """``thread``: the caller's thread id, as the kernel gave it."""
         self.unique = unique
         self.thread = thread
         self.interrupted = False
+        """The caller dies: what has begun need not be ended."""
+        self.signalled = 0.0
+        """When it was, in seconds of time.monotonic(), or 0."""
         self._mine = False
         self._untaken = [True]
 
@@ -45,11 +48,23 @@ class Ticket:
             self.claim()
 
 
+# signal(7): what does not end a process that does not handle it: CHLD CONT STOP TSTP TTIN TTOU URG
+# WINCH. All others do.
+_HARMLESS = sum(1 << number - 1 for number in (17, 18, 19, 20, 21, 22, 23, 28))
+_KILL = 1 << 9 - 1
+
+
 def is_dying(thread: int) -> bool:
-    """True when the thread has a SIGKILL pending, as after any signal that ends its process."""
+    """True when a signal is pending that ends the thread's process; or when it has gone already."""
+    masks = dict.fromkeys(("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"), 0)
     try:
         with open(f"/proc/{thread}/status") as status:
-            pending = [line.split()[1] for line in status if line.startswith(("SigPnd", "ShdPnd"))]
+            for line in status:
+                name, _, value = line.partition(":")
+                if name in masks:
+                    masks[name] = int(value, 16)
     except OSError:
         return True
-    return any(int(mask, 16) & 1 << 8 for mask in pending)
+    pending = masks["SigPnd"] | masks["ShdPnd"]
+    survived = masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"] | _HARMLESS
+    return bool(pending & ~(survived & ~_KILL))

@@ -81,6 +81,7 @@ class Tracee:
         self._thread = thread
         self._signals: list[int] = []
         self._stopped = False
+        self._reaped = False
 
     def descriptor(self) -> int:
         """The first argument of the system call that it sleeps in."""
@@ -105,6 +106,7 @@ class Tracee:
         while True:
             _, status = os.waitpid(self._thread, WALL)
             if not os.WIFSTOPPED(status):
+                self._reaped = True
                 raise ProcessLookupError(errno.ESRCH, "the caller died")
             self._stopped = True
             stop, event = os.WSTOPSIG(status), status >> 16
@@ -155,7 +157,7 @@ class Tracee:
 
     def let_go(self) -> None:
         """Detach, with the signals that came meanwhile."""
-        with contextlib.suppress(OSError):
+        try:
             if not self._stopped:
                 _ptrace(PTRACE_INTERRUPT, self._thread)
                 self.wait()
@@ -163,6 +165,11 @@ class Tracee:
                 os.kill(self._thread, number)
             first = self._signals[0] if self._signals else 0
             _ptrace(PTRACE_DETACH, self._thread, 0, first)
+        except OSError:
+            # Killed meanwhile. Its parent is not told before its tracer has been.
+            if not self._reaped:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(self._thread, WALL)
 
 
 def machine_of(registers: bytes) -> Machine:

@@ -74,6 +74,7 @@ class Worker:
                 self._arena.trim()
                 self._queue.longest = 0
             server.ready()
+        server.abandon()
         self._queue.close()
 
     def _serve(self, message: memoryview) -> None:
@@ -105,16 +106,23 @@ class Worker:
         """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
-        file = self._server.files.open()
+        server, unique = self._server, request.header.unique
+        ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
+        file = server.files.open()
         try:
             self._marshal.open(file)
-        except BackendGone as error:
-            self._server.files.release(file.fh)
-            log.error("%s", error.strerror)
-            raise OSError(errno.ENODEV, "no back end") from error
-        except OSError:
-            self._server.files.release(file.fh)
+            ticket.settle()
+        except BaseException as error:
+            server.files.release(file.fh)
+            if isinstance(error, BackendGone):
+                log.error("%s", error.strerror)
+                ticket.settle()
+                raise OSError(errno.ENODEV, "no back end") from error
+            if isinstance(error, Answered):
+                self._marshal.release(file)
             raise
+        finally:
+            del server.tickets[unique]
         return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
 
     def FUSE_RELEASE(self, request: Request) -> Buffer:
@@ -161,8 +169,8 @@ class Worker:
             return _retry_reply(retry)
         finally:
             del server.tickets[unique]
-            ticket.settle()
             self._notify_pollers(file)
+            ticket.settle()
             if answered:
                 raise Answered
         if isinstance(memory, RetriedMemory):
@@ -171,19 +179,25 @@ class Worker:
 
     def _notify_pollers(self, file: OpenFile) -> None:
         """Have the kernel poll again what waits for this open file."""
-        if file.pollers and poll_mask(file) != file.polled:
-            waiting, file.pollers = file.pollers, set()
-            for handle in waiting:
-                self._channel.notify_poll(handle)
+        if not file.pollers:
+            return
+        with file.lock:
+            changed = poll_mask(file) != file.polled
+            waiting = file.pollers if changed else set()
+            if changed:
+                file.pollers = set()
+        for handle in waiting:
+            self._channel.notify_poll(handle)
 
     def FUSE_POLL(self, request: Request) -> Buffer:
         """What asynchronous operations allow; without any, writable and not readable."""
         body = request.body
         file = self._server.files[body.fh]
-        if body.flags & protocol.FUSE_POLL_SCHEDULE_NOTIFY:
-            file.pollers.add(body.kh)
-        file.polled = poll_mask(file)
-        revents = file.polled & (body.events | select.POLLERR | select.POLLHUP)
+        with file.lock:
+            if body.flags & protocol.FUSE_POLL_SCHEDULE_NOTIFY:
+                file.pollers.add(body.kh)
+            mask = file.polled = poll_mask(file)
+        revents = mask & (body.events | select.POLLERR | select.POLLHUP)
         return layouts("FUSE_POLL")[1].bytes(protocol.fuse_poll_out(revents))
 
     def FUSE_INTERRUPT(self, request: Request) -> Buffer:

@@ -90,9 +90,8 @@ class MountedNode:
         self.abort()
         self.channel.close()
         if self._placeholder >= 0:
-            self.path.unlink(missing_ok=True)
-            os.close(self._placeholder)
-            self._placeholder = -1
+            placeholder, self._placeholder = self._placeholder, -1
+            _remove(self.path, placeholder)
 
 
 def sweep(path: Path) -> None:
@@ -101,8 +100,18 @@ def sweep(path: Path) -> None:
         _unmount(path, MNT_DETACH)
     if _mount_type(path) != TYPE:
         with contextlib.suppress(Failure, FileNotFoundError):
-            os.close(_lock(path, create=False))
-            path.unlink()
+            _remove(path, _lock(path, create=False))
+
+
+def _remove(path: Path, lock: int) -> None:
+    """Remove the placeholder, and only then its lock."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        # EBUSY: another mount namespace, or another bind of /dev, still shows the mount.
+        raise Failure(f"{path} stays behind: {error.strerror}; unmount it elsewhere too") from None
+    finally:
+        os.close(lock)
 
 
 def _claim(path: Path) -> int:
