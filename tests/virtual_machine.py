@@ -7,6 +7,7 @@ delete that folder to get a newer kernel.
 """
 
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -120,7 +121,7 @@ def run(
     timeout: float,
     cwd: Path = PROJECT,
     env: Mapping[str, str] | None = None,
-    progress: TextIO | None = None,
+    progress: TextIO | io.TextIOBase | None = None,
     cpus: int = 2,
     memory: str = "1G",
     qemu_options: Sequence[str] = (),
@@ -252,7 +253,7 @@ def _boot(
     machine: list[str],
     console: Path,
     output: Path,
-    progress: TextIO | None,
+    progress: TextIO | io.TextIOBase | None,
     timeout: float,
 ) -> bool:
     """Run QEMU; False if it had to be killed because the time was up."""
