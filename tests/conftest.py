@@ -86,6 +86,7 @@ class Service:
     process: subprocess.Popen[str]
     ready: str
     path: Path
+    _said: str = ""
 
     def child(self, role: str) -> int:
         """The pid of the ``backend`` or ``device`` process of an ``up``."""
@@ -106,8 +107,14 @@ class Service:
         finally:
             assert self.process.stdout
             assert self.process.stderr
+            if not self.process.stderr.closed:
+                self._said += self.process.stderr.read()
             self.process.stdout.close()
             self.process.stderr.close()
+
+    def said(self) -> str:
+        """What it wrote to standard error until it was stopped."""
+        return self._said
 
 
 def start(*arguments: str, path: Path = Path("/")) -> Service:

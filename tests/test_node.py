@@ -221,3 +221,23 @@ def test_crypto_buffer(start_up: StartDevice, compile_c: Compile, width: Width) 
     done = subprocess.run([program, service.path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert service.stop() == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nonsense_in_every_member(
+    start_up: StartDevice, compile_c: Compile, node_kind: str, seed: int
+) -> None:
+    """There is always an answer, no bug is logged, and nobody else notices."""
+    service = start_up("--engine", "openssl")
+    count = 5000 if node_kind == "mounted" else 300
+    hammer = compile_c(PROGRAMS / "hammer.c")
+    beside = subprocess.Popen(
+        [hammer, service.path, "2", str(count // 10), "256"], stdout=subprocess.DEVNULL
+    )
+    program = compile_c(PROGRAMS / "nonsense.c")
+    command = [str(program), str(service.path), str(seed), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{count} answers\n")
+    assert beside.wait(timeout=300) == 0
+    assert service.stop() == 0
+    assert service.said() == ""
