@@ -36,12 +36,14 @@ class SlowEngine(OpensslEngine):
         super().__init__()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.asked = threading.Event()
 
     def session(self, algorithms: Algorithms, keys: Keys) -> OpensslSession:
         engine = self
 
         class SlowSession(OpensslSession):
             def crypt(self, *arguments: Any) -> bytes:
+                engine.asked.set()
                 assert engine.may_go_on.wait(20)
                 return super().crypt(*arguments)
 
@@ -224,6 +226,7 @@ def test_a_signal_waits_for_a_back_end_that_answers(
     ses = new_session(kernel, handle, buffers)
     engine.may_go_on.clear()
     unique = kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(ses), ctypes.addressof(buffers.op))
+    assert engine.asked.wait(10)
     kernel.interrupt(unique)
     assert kernel.is_silent()
     engine.may_go_on.set()
@@ -239,6 +242,7 @@ def test_a_signal_ends_waiting_for_one_that_does_not(
     ses = new_session(kernel, handle, buffers)
     engine.may_go_on.clear()
     unique = kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(ses), ctypes.addressof(buffers.op))
+    assert engine.asked.wait(10)
     kernel.interrupt(unique)
     assert kernel.receive()[:2] == (unique, errno.EINTR)
     engine.may_go_on.set()
@@ -258,6 +262,7 @@ def test_who_is_killed_is_let_go_at_once(
     ses = new_session(kernel, handle, buffers)
     engine.may_go_on.clear()
     unique = kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(ses), ctypes.addressof(buffers.op))
+    assert engine.asked.wait(10)
     kernel.interrupt(unique)
     assert kernel.receive()[:2] == (unique, errno.EINTR)
     engine.may_go_on.set()
