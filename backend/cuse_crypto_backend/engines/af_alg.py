@@ -9,10 +9,9 @@ import socket
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
 from cuse_crypto.abi.structs import Cop
 from cuse_crypto.errors import Failure
-from cuse_crypto_backend.engines import auth
+from cuse_crypto_backend.engines import auth, probing
 from cuse_crypto_backend.engines.af_alg_hash import KernelMac
 from cuse_crypto_backend.engines.af_alg_sockets import KernelAead, KernelCipher
 from cuse_crypto_backend.engines.engine import (
@@ -106,8 +105,7 @@ class AfAlgEngine:
             raise Failure("this Python has no AF_ALG sockets; use --engine openssl") from None
         except OSError as error:
             raise Failure(f"no AF_ALG sockets ({error.strerror}); {REMEDY}") from None
-        rows: list[Cipher | Mac] = [*CIPHERS.values(), *MACS.values()]
-        self.algorithms = frozenset(row.id for row in rows if _works(row))
+        self.algorithms = probing.algorithms(AfAlgSession, (OSError,))
         if not self.algorithms:
             raise Failure(f"the kernel offers no algorithm by AF_ALG; {REMEDY}")
 
@@ -124,28 +122,6 @@ class AfAlgEngine:
 
     def close(self) -> None:
         """Holds nothing."""
-
-
-def _works(row: Cipher | Mac) -> bool:
-    """Whether the kernel does it, by a small operation."""
-    try:
-        if isinstance(row, Mac):
-            KernelMac(row, b"key").digest(b"")
-            return True
-        # Of distinct bytes: a key of equal parts may be refused.
-        key = bytes(range(max(row.key_sizes)))
-        with closing(AfAlgSession(Algorithms(row, None), Keys(key, b""))) as session:
-            # The first byte is CCM's size of a counter, less one.
-            iv = b"\1" * row.iv_size
-            src, dst = memoryview(bytes(row.block_size)), memoryview(bytearray(64))
-            if row.is_aead:
-                request = AuthRequest(AuthKind.AEAD, Cop.ENCRYPT, 16, iv, src[:0], src, 0, b"")
-                session.auth(request, dst)
-            else:
-                session.crypt(Cop.ENCRYPT, iv, src, dst, 0)
-    except OSError:
-        return False
-    return True
 
 
 def _driver(kernel_name: str) -> str:

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher as OpensslCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
-from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
+from cuse_crypto.abi.algorithms import Cipher, Mac
 from cuse_crypto.abi.structs import Cop
-from cuse_crypto_backend.engines import auth, xts
+from cuse_crypto_backend.engines import auth, probing, xts
 from cuse_crypto_backend.engines.engine import (
     Algorithms,
     AuthKind,
@@ -171,8 +171,8 @@ class OpensslEngine:
     name = "openssl"
 
     def __init__(self) -> None:
-        rows: list[Cipher | Mac] = [*CIPHERS.values(), *MACS.values()]
-        self.algorithms = frozenset(row.id for row in rows if _works(row))
+        failures = UnsupportedAlgorithm, ValueError, OSError
+        self.algorithms = probing.algorithms(OpensslSession, failures)
 
     def open(self) -> "OpensslEngine":
         """Itself."""
@@ -187,24 +187,3 @@ class OpensslEngine:
 
     def close(self) -> None:
         """Holds nothing."""
-
-
-def _works(row: Cipher | Mac) -> bool:
-    """Whether this build of OpenSSL computes it (a FIPS build has fewer)."""
-    try:
-        if isinstance(row, Mac):
-            Hash(row, b"key").digest(b"")
-            return True
-        # Of distinct bytes: a key of equal parts may be refused.
-        key = bytes(range(max(row.key_sizes)))
-        session = OpensslSession(Algorithms(row, None), Keys(key, b""))
-        src, dst = memoryview(bytes(row.block_size)), memoryview(bytearray(64))
-        iv = b"\1" + bytes(row.iv_size - 1) if row.iv_size else b""
-        if row.is_aead:
-            nothing = memoryview(b"")
-            session.auth(AuthRequest(AuthKind.AEAD, 0, 16, iv, nothing, src, 0, b""), dst)
-        else:
-            session.crypt(Cop.ENCRYPT, iv, src, dst, 0)
-    except (UnsupportedAlgorithm, ValueError, OSError):
-        return False
-    return True
