@@ -92,10 +92,10 @@ class Caller:
     """A program that makes ioctls of one worker."""
 
     def __init__(self, address: Address) -> None:
-        self.arena = Arena()
-        self.memory = FakeMemory(self.arena)
         self.queue = Queue(address, os.urandom(16), 0, deadline=5)
-        self.marshal = Cryptodev(ioctls.IOCTLS, self.arena, self.queue)
+        self.arena = self.queue.arena
+        self.memory = FakeMemory(self.arena)
+        self.marshal = Cryptodev(ioctls.IOCTLS, self.queue)
         self.files = OpenFiles()
         self.claims = 0
 

@@ -1,5 +1,6 @@
 """What an engine is. It never sees a pid, an address of a guest, or a descriptor of a front end."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cuse_crypto.abi.algorithms import Cipher, Mac
@@ -54,8 +55,16 @@ class AuthKind:
     SRTP = 0x20
 
 
+Run = Callable[[int, bytes, memoryview, memoryview], None]
+"""``run(op, iv, src, dst)``: as EngineSession.crypt without a hash; ``src`` is not empty."""
+
+
 class EngineSession(Protocol):
     """Algorithms with their keys, and a hash under way. One call at a time."""
+
+    @property
+    def run(self) -> Run | None:
+        """``crypt`` for a session of a cipher alone, if there is a shorter way than that."""
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """Encrypt (op 0) or decrypt (op 1) ``src`` to the first ``len(src)`` bytes of ``dst``.
