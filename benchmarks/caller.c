@@ -28,12 +28,12 @@
 #include <crypto/cryptodev.h>
 
 #define WARM_UP 20                 /* operations that are not measured, at most */
-#define NO_SUCH_IOCTL _IO('c', 99) /* goes to the device, which has nothing to do */
+#define NO_SESSION 0xFFFFFFFFu     /* to end it is no error, and no work */
 
 struct options {
     const char *device;
     long size, count, callers, files, sessions;
-    int threads, hold, bare;
+    int threads, hold, announce, bare;
     const struct algorithm *algorithm;
 };
 
@@ -61,10 +61,11 @@ static void die(const char *what)
     exit(1);
 }
 
-static void *allocate(size_t size)
+/* how: MAP_SHARED with the processes that are forked from now on, or MAP_PRIVATE. */
+static void *allocate(size_t size, int how)
 {
     void *memory = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+                        how | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
     if (memory == MAP_FAILED)
         die("mmap");
@@ -89,9 +90,10 @@ static void operate(const struct caller *caller, long number, int op, uint8_t *s
         .src = src, .dst = dst, .iv = (uint8_t *)iv,
     };
     int fd = caller->fds[session % options->files];
+    __u32 none = NO_SESSION;
 
-    if (options->bare ? ioctl(fd, NO_SUCH_IOCTL) != -1 : ioctl(fd, CIOCCRYPT, &crypt) == -1)
-        die(options->bare ? "an unknown ioctl was answered" : "CIOCCRYPT");
+    if (options->bare ? ioctl(fd, CIOCFSESSION, &none) == -1 : ioctl(fd, CIOCCRYPT, &crypt) == -1)
+        die(options->bare ? "CIOCFSESSION" : "CIOCCRYPT");
 }
 
 static void open_sessions(struct caller *caller)
@@ -121,7 +123,7 @@ static void open_sessions(struct caller *caller)
 static void check(const struct caller *caller)
 {
     long size = caller->options->size;
-    uint8_t *back = allocate(size);
+    uint8_t *back = allocate(size, MAP_PRIVATE);
 
     for (long i = 0; i < size; i++)
         caller->src[i] = i * 7 + (i >> 8);
@@ -141,8 +143,8 @@ static void *run_caller(void *argument)
     uint64_t before, after;
     char byte = 0;
 
-    caller->src = allocate(options->size);
-    caller->dst = allocate(options->size);
+    caller->src = allocate(options->size, MAP_PRIVATE);
+    caller->dst = allocate(options->size, MAP_PRIVATE);
     open_sessions(caller);
     if (!options->bare)
         check(caller);
@@ -203,8 +205,8 @@ static void print(const struct options *options, uint32_t *nanoseconds, double s
     long total = options->callers * options->count;
 
     qsort(nanoseconds, total, sizeof(*nanoseconds), in_order);
-    printf("{\"cipher\": \"%s\", \"size\": %ld, \"callers\": %ld, \"files\": %ld, \"sessions\": %ld, "
-           "\"count\": %ld, \"seconds\": %.6f, \"operations_per_second\": %.1f, "
+    printf("{\"cipher\": \"%s\", \"size\": %ld, \"callers\": %ld, \"files\": %ld, "
+           "\"sessions\": %ld, \"count\": %ld, \"seconds\": %.6f, \"operations_per_second\": %.1f, "
            "\"microseconds\": {\"min\": %.2f, \"p50\": %.2f, \"p99\": %.2f, \"max\": %.2f}}\n",
            options->bare ? "bare" : options->algorithm->name, options->size, options->callers,
            options->files, options->sessions, options->count, seconds, total / seconds,
@@ -228,7 +230,7 @@ static void wait_for(int done, long callers, const char *what)
 static int run(const struct options *options)
 {
     long callers = options->callers, count = options->count;
-    uint32_t *nanoseconds = allocate(callers * count * sizeof(*nanoseconds));
+    uint32_t *nanoseconds = allocate(callers * count * sizeof(*nanoseconds), MAP_SHARED);
     struct caller *all = calloc(callers, sizeof(*all));
     char *bytes = calloc(callers, 1);
     int gate[2], done[2], failed = 0, status;
@@ -247,6 +249,8 @@ static int run(const struct options *options)
     start = now();
     if (write(gate[1], bytes, callers) != callers)
         die("gate");
+    if (options->announce && (puts("started") == EOF || fflush(stdout) == EOF))
+        die("standard output");
     wait_for(done[0], callers, "running");
     seconds = (now() - start) / 1e9;
     print(options, nanoseconds, seconds);
@@ -260,10 +264,12 @@ static int run(const struct options *options)
 static void usage(void)
 {
     fprintf(stderr, "usage: caller [--size BYTES] [--count OPERATIONS] [--callers N] [--threads] "
-                    "[--files N] [--sessions N] [--hold] [--cipher NAME | --bare] DEVICE\n"
+                    "[--files N] [--sessions N] [--announce] [--hold] [--cipher NAME | --bare] "
+                    "DEVICE\n"
                     "  --files and --sessions: of each caller, and of each file, used in turn\n"
+                    "  --announce: print \"started\" when all callers begin\n"
                     "  --hold: stay, with everything open, until standard input ends\n"
-                    "  --bare: an ioctl without an operation\n  ciphers:");
+                    "  --bare: an ioctl without work\n  ciphers:");
     for (size_t i = 0; i < sizeof(algorithms) / sizeof(*algorithms); i++)
         fprintf(stderr, " %s", algorithms[i].name);
     fprintf(stderr, "\n");
@@ -302,12 +308,12 @@ static void allow_files(long files)
 
 int main(int argc, char **argv)
 {
-    struct options options = {NULL, 256, 1000, 1, 1, 1, 0, 0, 0, &algorithms[0]};
+    struct options options = {NULL, 256, 1000, 1, 1, 1, 0, 0, 0, 0, &algorithms[0]};
     static const struct option names[] = {
         {"size", 1, NULL, 's'},     {"count", 1, NULL, 'n'}, {"callers", 1, NULL, 'c'},
         {"threads", 0, NULL, 't'},  {"files", 1, NULL, 'f'}, {"sessions", 1, NULL, 'S'},
         {"cipher", 1, NULL, 'a'},   {"hold", 0, NULL, 'h'},  {"bare", 0, NULL, 'b'},
-        {0},
+        {"announce", 0, NULL, 'A'}, {0},
     };
     int option;
 
@@ -321,6 +327,7 @@ int main(int argc, char **argv)
         case 'a': options.algorithm = find(optarg); break;
         case 't': options.threads = 1; break;
         case 'h': options.hold = 1; break;
+        case 'A': options.announce = 1; break;
         case 'b': options.bare = 1; break;
         default: usage();
         }

@@ -1,90 +1,96 @@
-"""How fast this device is beside one of the same shape in C (c_pair/).
+"""How fast this device is, beside one of the same shape in C (c_pair/) and beside its goals.
 
-Both are measured by the same caller (caller.c), in turn, round by round, all processes on one CPU.
+From the project's folder: ``python -m benchmarks.compare --help``. Everything is measured by a
+caller in C, in rounds, with all processes on one CPU unless a table says otherwise.
 """
 
 import json
-import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import programs
+from benchmarks.sections import SECTIONS, Bench, Section
 from cuse_crypto.bench import devices
+from cuse_crypto.bench.processes import end_in_order
 from cuse_crypto.errors import Failure
-
-GOALS = {256: 1.25, 4096: 1.15, 65536: 0.97, 1 << 20: 0.82}
-"""By size in bytes: ours, as a multiple of what the C pair takes."""
-
-
-class Ratio(NamedTuple):
-    """One size. Medians in microseconds; ``ratio`` is the median of the rounds' ratios."""
-
-    size: int
-    ours: float
-    c_pair: float
-    ratio: float
-    goal: float
-
-
-def ratios(caller: Path, ours: str, c_pair: str, rounds: int) -> list[Ratio]:
-    """AES-128-CBC by size: the two in turn, so that what disturbs one disturbs the other."""
-    taken: dict[int, list[tuple[float, float]]] = {size: [] for size in GOALS}
-    for _ in range(rounds):
-        for size, pairs in taken.items():
-            count = max(60, 1500 * 256 // (256 + size // 24))
-            both = [programs.run(caller, path, size=size, count=count) for path in (ours, c_pair)]
-            pairs.append((both[0].p50, both[1].p50))
-    return [
-        Ratio(
-            size,
-            statistics.median(ours for ours, _ in pairs),
-            statistics.median(c_pair for _, c_pair in pairs),
-            statistics.median(ours / c_pair for ours, c_pair in pairs),
-            GOALS[size],
-        )
-        for size, pairs in taken.items()
-    ]
 
 
 @click.command()
-@click.option("--cpu", default=1, show_default=True, help="Where all processes run.")
-@click.option("--rounds", default=15, show_default=True)
-@click.option("--command", help="The cuse-crypto to measure. [default: this Python's]")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def main(cpu: int, rounds: int, command: str | None, as_json: bool) -> None:
-    """Compare this device with the C pair."""
+@click.argument("names", nargs=-1, metavar="[SECTION]...", type=click.Choice(list(SECTIONS)))
+@click.option("--cpu", type=int, help="Where all processes run.  [default: the last one]")
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True)
+@click.option("--command", help="The cuse-crypto to measure.  [default: this one]")
+@click.option("--json", "form", flag_value="json", help="For programs.")
+@click.option("--markdown", "form", flag_value="markdown", help="For docs/performance.md.")
+def main(
+    names: Sequence[str], cpu: int | None, rounds: int, command: str | None, form: str | None
+) -> None:
+    """Measure all sections, or those named."""
+    end_in_order()
+    there = devices.available()
+    cpu = there[-1] if cpu is None else cpu
+    cpus = frozenset({cpu, *[one for one in there if one != cpu][:1]})
     with tempfile.TemporaryDirectory(prefix="cuse-crypto-compare-") as folder:
         built = programs.compile_all(Path(folder))
-        node = f"{folder}/c-pair"
-        program = [command] if command else []
-        with (
-            devices.pinned({cpu}),
-            devices.start("openssl", program=program) as ours,
-            devices.Device([built.c_pair, node], node) as c_pair,
-        ):
-            found = ratios(built.caller, ours.path, c_pair.path, rounds)
-    if as_json:
-        print(json.dumps([row._asdict() for row in found], indent=2))
-    else:
-        show(found)
+        bench = Bench(built, [command] if command else [], cpu, cpus, rounds)
+        found = {}
+        for name in names or SECTIONS:
+            if sys.stderr.isatty():
+                print(f"{name} ...", file=sys.stderr)
+            found[name] = SECTIONS[name](bench)
+    if form == "json":
+        print(json.dumps({name: one._asdict() for name, one in found.items()}, indent=2))
+    for section in found.values():
+        if form == "markdown":
+            print(markdown(section))
+        elif form is None:
+            show(section)
 
 
-def show(found: list[Ratio]) -> None:
-    """As a table."""
-    table = Table(title="AES-128-CBC, one caller, all processes on one CPU")
-    for heading in ("bytes", "ours µs", "C pair µs", "ours / C", "goal", ""):
-        table.add_column(heading, justify="right")
-    for row in found:
-        verdict = "yes" if row.ratio <= row.goal else "no"
-        numbers = f"{row.ours:.1f}", f"{row.c_pair:.1f}", f"{row.ratio:.2f}", f"{row.goal:.2f}"
-        table.add_row(f"{row.size}", *numbers, verdict)
-    Console().print(table)
+def heading(name: str) -> str:
+    """``"ours µs"`` of ``"ours_us"``."""
+    words = name.split("_")
+    return " ".join({"us": "µs", "mb": "MB", "mb/s": "MB/s", "c": "C"}.get(w, w) for w in words)
+
+
+def text(value: Any) -> str:
+    """With as many digits as there is meaning in."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        digits = 2 if value < 10 else 1 if value < 1000 else 0
+        return f"{value:,.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def show(section: Section) -> None:
+    """As a table on the terminal."""
+    table = Table(title=f"{section.title} ({section.note})", title_justify="left")
+    table.box = box.SIMPLE_HEAD
+    for name in section.rows[0]:
+        table.add_column(heading(name), justify="right")
+    for row in section.rows:
+        table.add_row(*map(text, row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def markdown(section: Section) -> str:
+    """As a table of a document."""
+    names = list(section.rows[0])
+    lines = [[heading(name) for name in names], ["---:"] * len(names)]
+    lines += [[text(row[name]) for name in names] for row in section.rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"### {section.title}\n\n{section.note}\n\n{table}\n"
 
 
 if __name__ == "__main__":

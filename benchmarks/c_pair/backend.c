@@ -77,7 +77,9 @@ static int crypt_in_place(const struct request *request, uint8_t *iv, uint8_t *s
 
     if (iv != NULL && !EVP_CipherInit_ex(context, NULL, NULL, NULL, iv, -1))
         return EINVAL;
-    return EVP_CipherUpdate(context, source, &written, source, size) && written == size ? 0 : EINVAL;
+    if (!EVP_CipherUpdate(context, source, &written, source, size) || written != size)
+        return EINVAL;
+    return 0;
 }
 
 static int answer(int connection, struct request *request)

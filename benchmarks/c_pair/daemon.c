@@ -45,10 +45,12 @@ static void die(const char *what)
 static int read_caller(pid_t pid, void *to, const struct iovec *remote, int count)
 {
     struct iovec local = {to, 0};
+    ssize_t copied;
 
     for (int i = 0; i < count; i++)
         local.iov_len += remote[i].iov_len;
-    return process_vm_readv(pid, &local, 1, remote, count, 0) == (ssize_t)local.iov_len ? 0 : EFAULT;
+    copied = process_vm_readv(pid, &local, 1, remote, count, 0);
+    return copied == (ssize_t)local.iov_len ? 0 : EFAULT;
 }
 
 /* Sends the request with size bytes behind it; the back end's errno, its result in reply_buffer. */
@@ -250,7 +252,7 @@ static pid_t start_backend(void)
     if (pid == 0) {
         signal(SIGINT, SIG_IGN); /* it ends with the daemon */
         close(ends[0]);
-        prctl(PR_SET_NAME, "c_pair_backend");
+        prctl(PR_SET_NAME, "c_pair backend");
         _exit(serve_requests(ends[1]));
     }
     close(ends[1]);
