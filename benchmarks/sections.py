@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +18,8 @@ RATIO_GOALS = {256: 1.25, 4096: 1.15, 65536: 0.97, 1 << 20: 0.82}
 """By size in bytes: ours, at most so many times what the C pair takes."""
 SIZES = (16, 256, 4096, 16384, 65536, 262144, 1 << 20, 16 << 20)
 CALLERS_GOAL = 1.6
+SMALL = {"size": 16, "count": 2000}
+LARGE = {"size": 16 << 20, "count": 1 << 20, "announce": True}
 FAIRNESS_GOAL = 5.0
 RESIDENT_GOAL, GROWTH_GOAL = 45.0, 30.0
 """Megabytes: of one idle process; of 1,000 open files with 10 sessions each."""
@@ -123,16 +124,18 @@ def callers(bench: Bench) -> Section:
 
 
 def fairness(bench: Bench) -> Section:
-    """A caller of 16 bytes, alone and beside one of 16 MiB."""
+    """A caller of 16 bytes, alone and beside one of 16 MiB, in turn."""
     rows: list[Row] = []
-    small: Options = {"size": 16, "count": 2000}
-    words = {"size": 16 << 20, "count": 1 << 20, "announce": True}
     for cpus in dict.fromkeys((frozenset({bench.cpu}), bench.cpus)):
-        with devices.pinned(cpus), bench.ours() as ours, ExitStack() as ending:
-            alone = bench.in_turn(ours, [small])[0]
-            large = programs.command(bench.programs.caller, ours.path, **words)
-            ending.enter_context(Process(large)).hear()
-            beside = bench.in_turn(ours, [small])[0]
+        alone: list[Run] = []
+        beside: list[Run] = []
+        with devices.pinned(cpus), bench.ours() as ours:
+            words = programs.command(bench.programs.caller, ours.path, **LARGE)
+            for _ in range(bench.rounds):
+                alone.append(bench.run(ours, **SMALL))
+                with Process(words) as large:
+                    large.hear()
+                    beside.append(bench.run(ours, **SMALL))
         factor = _p99(beside) / _p99(alone)
         row: Row = {"cpus": len(cpus), "alone_p50_us": _p50(alone), "alone_p99_us": _p99(alone)}
         row |= {"beside_p50_us": _p50(beside), "beside_p99_us": _p99(beside), "factor": factor}

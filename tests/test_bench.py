@@ -92,6 +92,12 @@ def test_an_existing_node(openssl_device: Service) -> None:
     assert "an ioctl without work" in run(*QUICK, *options).stdout
 
 
+@pytest.mark.skipif(_af_alg() is not None, reason=str(_af_alg()))
+def test_af_alg() -> None:
+    for name in ("aes-cbc", "aes-ctr", "3des-cbc"):
+        Subject("af_alg", "AF_ALG", "kernel").attempt(Work(name, 1 << 20))
+
+
 @pytest.mark.node
 def test_a_node_that_cannot() -> None:
     done = run("bench", "--device", "/dev/no-such-node")

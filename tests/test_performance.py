@@ -122,6 +122,11 @@ def test_programs_that_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch, tmp_p
         programs.compile_all(tmp_path)
 
 
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="/none cannot be started: No such file or directory"):
+        Device([tmp_path / "none"], "/dev/none")
+
+
 def test_memory(built: programs.Programs) -> None:
     cpu = available()[-1]
     rows = sections.memory(sections.Bench(built, [], cpu, frozenset({cpu}), rounds=1)).rows

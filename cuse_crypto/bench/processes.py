@@ -1,6 +1,5 @@
 """Processes that are started for a measurement, and end with it, however it ends."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,12 +13,6 @@ from cuse_crypto.errors import Failure
 
 PATIENCE = 20.0
 """Seconds that one may take to end before it is killed."""
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-
-
-def _follow_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_in_order() -> None:
@@ -37,19 +30,15 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this object
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                text=True,
-                process_group=0,  # Ctrl-C is for us, who then end it
-                preexec_fn=_follow_parent,
-            )
-        except OSError as error:
-            self._errors.close()
-            raise Failure(f"{command[0]} cannot be started: {error.strerror}") from None
+        follow = [sys.executable, "-m", "cuse_crypto.bench.follow", str(os.getpid())]
+        self._process = subprocess.Popen(
+            [*follow, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            process_group=0,  # Ctrl-C is for us, who then end it
+        )
         self.pid = self._process.pid
 
     def say(self, line: str) -> None:
