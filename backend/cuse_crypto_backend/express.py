@@ -51,16 +51,14 @@ class Express:
         session = file.sessions.get(ses) if file else None
         if kind != _TYPE or session is None or iv_size != session.iv_size or op > 1:
             return False
-        start = _HEAD + iv_size
-        if size != start + length or size > MAX_LENGTH or room != length or flags or mac_room:
+        if size != _HEAD + iv_size + length or size > MAX_LENGTH or room != length:
             return False
-        run = session.run
-        if not (length and run and session.short) or length % session.short:
+        short = session.short
+        if short is None or not length or length % session.block_size or flags or mac_room:
             return False
-        request = self._request
         dst = self._reply[_REPLY_HEAD : _REPLY_HEAD + length + SLACK]
         with session.lock:
-            run(op, bytes(request[_HEAD:start]), request[start:size], dst)
+            short(op, self._request, _HEAD, length, dst)
         head = _pack_reply(_REPLY_HEAD + length, _REPLY_TYPE, 2, 0, tag, 0, length, 0)
         try:
             write(self._writing, head)

@@ -12,7 +12,7 @@ from cuse_crypto.abi.algorithms import CIPHERS, MACS
 from cuse_crypto.abi.structs import CRYPTO_HMAC_MAX_KEY_LEN
 from cuse_crypto.wire.messages import NO_SUCH_HANDLE
 from cuse_crypto_backend.engines import Engine, EngineFile, EngineSession
-from cuse_crypto_backend.engines.engine import Algorithms, Keys, Run
+from cuse_crypto_backend.engines.engine import Algorithms, Keys, Short
 
 
 @dataclass(slots=True)
@@ -22,16 +22,16 @@ class Session:
     algorithms: Algorithms
     engine: EngineSession
     lock: threading.Lock = field(default_factory=threading.Lock)
-    short: int = field(init=False)
-    """The block size of a cipher alone, whose operations may go the short way; else 0."""
     iv_size: int = field(init=False)
-    run: Run | None = field(init=False)
+    block_size: int = field(init=False)
+    short: Short | None = field(init=False)
+    """Of a cipher alone."""
 
     def __post_init__(self) -> None:
         cipher, mac = self.algorithms
-        self.run = self.engine.run
-        self.short = cipher.block_size if cipher and not mac and self.run else 0
         self.iv_size = cipher.iv_size if cipher else 0
+        self.block_size = cipher.block_size if cipher else 1
+        self.short = None if mac else self.engine.short
 
 
 @dataclass(slots=True)

@@ -14,6 +14,11 @@ import trio
 SAMPLE = 16
 """Of so many requests one is looked behind: whether another one waits. A look costs 1.5 us."""
 
+PATIENCE = 32
+"""So often in a row has a worker found another one reading before it rests. With two it rests at
+once.
+"""
+
 
 class Crew:
     """At most ``limit`` threads, which run what ``new_worker`` gives."""

@@ -17,7 +17,9 @@ from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.wire import messages
 
 CHUNK = 1 << 20
-"""The largest part of an operation that is one message, in bytes."""
+"""The largest operation that is one message, in bytes."""
+PART = 128 * 1024
+"""So large are the parts of longer ones: others on the same CPU may wait for one of them."""
 UNIT_MAX = 64 << 20
 """The largest operation that can only be done as a whole (XTS, overlapping buffers), in bytes."""
 
@@ -157,7 +159,8 @@ class CryptCalls(Marshal):
             if done == op.len:
                 return Result(written, digest, session.iv)
             call.memory.copy_to_user(written)
-            length = min(op.len - done, CHUNK)
+            self._queue.before_long()
+            length = min(op.len - done, PART)
             self._view[IV:src_at] = session.iv
             if overlap is None:
                 call.memory.copy_from_user([Range(plan.source + done, length)], src_at)
@@ -227,7 +230,9 @@ def _plan(op: crypt_op, session: Session) -> Plan:
     unknown = op.op not in (Cop.ENCRYPT, Cop.DECRYPT)
     wrong = unknown or bool(cipher and op.len % cipher.block_size)
     chunk = UNIT_MAX if cipher and cipher.mode == "xts" else CHUNK
-    first = 0 if wrong or (cipher and cipher.is_aead) else min(op.len, chunk)
+    first = op.len if op.len <= chunk else PART
+    if wrong or (cipher and cipher.is_aead):
+        first = 0
     source, held = op.src, []
     if cipher is None and first and not op.flags & CopFlag.NO_ZC:
         # Without a copy, a hash alone is over src when it encrypts and over dst when it decrypts,

@@ -16,7 +16,7 @@ from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
-from cuse_crypto.frontend.queue import LONG, Queue
+from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.fuse import protocol
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.shared import SHORT
@@ -81,8 +81,6 @@ class Express:
         try:
             iv_size, vectors = session.iv_size, self._vectors
             total = iv_size + length
-            if length > LONG:
-                queue.before_long()
             _READ.pack_into(view, SMALL, self._iv, total, iv, iv_size, src, length)
             if readv(pid, vectors, 1, vectors + 16, 2, 0) != total:
                 return self._leave(unique)

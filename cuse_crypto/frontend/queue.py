@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _CONTROL_SIZE = 8192
 CONNECT_TIMEOUT = 2.0
-LONG = 128 * 1024
+LONG = 2 << 20
 """Bytes of a message that takes the back end so long that others should not wait for it."""
 
 
@@ -60,7 +60,7 @@ class Queue:
         self.waiting = False
         """The last one has not been answered."""
         self.before_long: Callable[[], None] = lambda: None
-        """Called before a LONG message is sent."""
+        """To be called before what others should not wait for; a LONG message is that."""
         self.shared: SharedConnection | None = None
         """The connection, if it is one through shared memory."""
         self._ended = False

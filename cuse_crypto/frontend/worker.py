@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
-from cuse_crypto.frontend.crew import SAMPLE
+from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.marshal import Call
@@ -70,7 +70,7 @@ class Worker:
         fd, buffer = self._channel.fd, self._arena.read_buffer
         vector, express, readers = [buffer], self._express.serve, crew.readers
         look_behind = crew.watcher()
-        awake = True
+        awake, needless = True, 0
         while awake:
             readers.append(None)
             try:
@@ -93,8 +93,9 @@ class Worker:
             if queue.longest > KEPT:
                 self._arena.trim()
                 queue.longest = 0
-            if readers:
-                awake = crew.rest(self._bed)
+            needless = needless + 1 if readers else 0
+            if needless > PATIENCE or len(readers) > 1:
+                needless, awake = 0, crew.rest(self._bed)
         crew.dismiss()
         self._server.abandon()
         queue.close()

@@ -33,7 +33,7 @@ REMEDY = (
 class AfAlgSession:
     """A cipher, a hash, or both: two to seven descriptors."""
 
-    run = None
+    short = None
 
     def __init__(self, algorithms: Algorithms, keys: Keys) -> None:
         self._algorithms = cipher, mac = algorithms

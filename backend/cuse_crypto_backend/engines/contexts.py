@@ -2,6 +2,7 @@
 a new context takes 20 us (its memory, and the schedule of the key), as long as 24 KiB of AES.
 """
 
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from cuse_crypto.abi.algorithms import Cipher
 from cuse_crypto.abi.structs import Cop
-from cuse_crypto_backend.engines.engine import Run
+from cuse_crypto_backend.engines.engine import Run, Short
 
 # By the kernel's names, of which a cipher's is made: "cbc(aes)".
 _BASES: dict[str, Callable[[bytes], Any]] = {
@@ -24,6 +25,10 @@ _BASES: dict[str, Callable[[bytes], Any]] = {
     "des": lambda key: TripleDES(key * 3),
     "des3_ede": TripleDES,
 }
+
+
+_ENCRYPT = int(Cop.ENCRYPT)
+_BLOCK, _TWO_BLOCKS = struct.Struct("=2Q"), struct.Struct("=4Q")
 
 
 class _Contexts:
@@ -59,35 +64,36 @@ class Ctr(_Contexts):
 
 
 class Cbc(_Contexts):
-    """Takes no new IV, but goes on after the last block of ciphertext that it has seen. The first
-    block is that block's and the IV's difference off, which is made up for outside of it.
+    """With blocks of 16 bytes: takes no new IV, but goes on after the last block of ciphertext.
+
+    What the first block is off by, that block's difference from the IV, is made up for outside.
     """
 
-    def __init__(self, algorithm: Any, mode: Callable[[bytes], Any], iv_size: int) -> None:
-        super().__init__(algorithm, mode, iv_size)
-        self._size = iv_size
-        self._last = [0, 0]
+    def __init__(self, algorithm: Any) -> None:
+        super().__init__(algorithm, modes.CBC, 16)
+        self._last = [(0, 0), (0, 0)]
 
-    def __call__(self, op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
-        context = self._context(op)
-        size, length = self._size, len(src)
-        off = int.from_bytes(iv, "little") ^ self._last[op]
+    def __call__(self, op: int, request: memoryview, at: int, size: int, dst: memoryview) -> None:
+        """Short, of engine.py."""
+        context = self._contexts[op] or self._context(op)
+        iv_0, iv_1, first_0, first_1 = _TWO_BLOCKS.unpack_from(request, at)
+        last_0, last_1 = self._last[op]
+        at += 16
         try:
-            if op == Cop.ENCRYPT:
-                first = int.from_bytes(src[:size], "little") ^ off
-                context.update_into(first.to_bytes(size, "little"), dst)
-                if length > size:
-                    context.update_into(src[size:], dst[size:])
-                ciphertext = dst[length - size : length]
+            if op == _ENCRYPT:
+                first = _BLOCK.pack(first_0 ^ iv_0 ^ last_0, first_1 ^ iv_1 ^ last_1)
+                context.update_into(first, dst)
+                if size > 16:
+                    context.update_into(request[at + 16 : at + size], dst[16:])
+                self._last[op] = _BLOCK.unpack_from(dst, size - 16)
             else:
-                # Read before it is decrypted, for the peer may change it meanwhile.
-                ciphertext = src[length - size :]
-                context.update_into(src, dst)
-                first = int.from_bytes(dst[:size], "little") ^ off
-                dst[:size] = first.to_bytes(size, "little")
-            self._last[op] = int.from_bytes(ciphertext, "little")
+                last = _BLOCK.unpack_from(request, at + size - 16)
+                context.update_into(request[at : at + size], dst)
+                first_0, first_1 = _BLOCK.unpack_from(dst)
+                _BLOCK.pack_into(dst, 0, first_0 ^ iv_0 ^ last_0, first_1 ^ iv_1 ^ last_1)
+                self._last[op] = last
         except BaseException:
-            self._contexts[op], self._last[op] = None, 0
+            self._contexts[op], self._last[op] = None, (0, 0)
             raise
 
 
@@ -104,19 +110,26 @@ def _anew(
     context.update_into(src, dst)
 
 
-_MODES: dict[str, tuple[Callable[[bytes], Any], Callable[..., Run] | None]] = {
-    "cbc": (modes.CBC, Cbc),
-    "cfb": (CFB, None),
-    "ctr": (modes.CTR, Ctr),
-    "ecb": (lambda iv: modes.ECB(), Ecb),
-    "ofb": (OFB, None),
+_MODES: dict[str, Callable[[bytes], Any]] = {
+    "cbc": modes.CBC,
+    "cfb": CFB,
+    "ctr": modes.CTR,
+    "ecb": lambda iv: modes.ECB(),
+    "ofb": OFB,
 }
+_KEPT: dict[str, Callable[..., Run]] = {"ctr": Ctr, "ecb": Ecb}
 
 
 def runner(cipher: Cipher, key: bytes) -> Run:
     """What encrypts and decrypts, without padding and tag; one call at a time."""
-    algorithm = _BASES[cipher.base](key)
-    mode, kept = _MODES[cipher.mode]
-    if kept:
-        return kept(algorithm, mode, cipher.iv_size)
+    algorithm, mode = _BASES[cipher.base](key), _MODES[cipher.mode]
+    if cipher.mode in _KEPT:
+        return _KEPT[cipher.mode](algorithm, mode, cipher.iv_size)
     return partial(_anew, algorithm, mode)
+
+
+def short(cipher: Cipher, key: bytes) -> Short | None:
+    """The same for short, where there is one."""
+    if cipher.mode == "cbc" and cipher.block_size == 16:
+        return Cbc(_BASES[cipher.base](key))
+    return None

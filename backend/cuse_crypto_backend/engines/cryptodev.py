@@ -57,7 +57,7 @@ def _address(buffer: memoryview) -> int:
 class CryptodevSession:
     """A session of the host's device."""
 
-    run = None
+    short = None
 
     def __init__(self, fd: int, algorithms: Algorithms, keys: Keys) -> None:
         self._fd = fd

@@ -20,6 +20,7 @@ from cuse_crypto_backend.engines.engine import (
     Hashing,
     Keys,
     Run,
+    Short,
 )
 from cuse_crypto_backend.engines.hashing import Hash
 
@@ -43,32 +44,34 @@ class OpensslSession:
     def __init__(self, algorithms: Algorithms, keys: Keys) -> None:
         self._cipher, mac = algorithms
         self._key = keys.cipher
-        self.run: Run | None = None
+        self._run: Run | None = None
+        self.short: Short | None = None
         if self._cipher and not self._cipher.is_aead:
-            self.run = _runner(self._cipher, keys.cipher)
+            self._run = _runner(self._cipher, keys.cipher)
+            self.short = contexts.short(self._cipher, keys.cipher)
         self._hash = Hash(mac, keys.mac) if mac else None
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """As the Protocol says. An AEAD has nothing that this could do."""
-        if self.run:
+        if self._run:
             if len(src):
-                self.run(op, iv, src, dst)
+                self._run(op, iv, src, dst)
         elif self._cipher:
             raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
         if not self._hash:
             return b""
         if hashing & Hashing.START:
             self._hash.start()
-        plain = dst[: len(src)] if self.run and op == Cop.DECRYPT else src
+        plain = dst[: len(src)] if self._run and op == Cop.DECRYPT else src
         self._hash.update(plain)
         return self._hash.finish() if hashing & Hashing.FINISH else b""
 
     def auth(self, request: AuthRequest, dst: memoryview) -> tuple[int, bytes]:
         """AEAD here; TLS and SRTP of the session's own parts."""
         if request.kind != AuthKind.AEAD:
-            if self._cipher is None or self.run is None:
+            if self._cipher is None or self._run is None:
                 raise OSError(errno.EINVAL, "no cipher that could be combined with a mac")
-            return auth.crypt(request, dst, self._cipher, self.run, self._digest())
+            return auth.crypt(request, dst, self._cipher, self._run, self._digest())
         if not (self._cipher and self._cipher.is_aead):
             raise OSError(errno.EINVAL, "no AEAD")
         seal_or_open = _gcm if self._cipher.mode == "gcm" else _ccm
@@ -95,7 +98,7 @@ class OpensslSession:
 
     def close(self) -> None:
         """Drop the keys."""
-        self.run = self._hash = None
+        self._run = self.short = self._hash = None
         self._key = b""
 
 
