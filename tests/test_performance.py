@@ -23,7 +23,7 @@ from cuse_crypto.errors import Failure
 from tests.conftest import Service, eventually
 
 SIZE = 256
-MOST = 4.0
+MOST = 3.0
 """A ratio of medians, some three times what it should be: noise does not get there."""
 ROUNDS = 5
 

@@ -1,6 +1,6 @@
 """CIOCCRYPT: ciphers, hashes, and both in one.
 
-An operation goes to the back end in parts of a mebibyte, each with the chaining value that the one
+A long operation goes to the back end in parts, each with the chaining value that the one
 before has left, so that neither side ever holds more, whatever the length.
 """
 

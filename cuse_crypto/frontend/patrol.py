@@ -29,7 +29,7 @@ class Patrol:
         """From any thread. Does nothing before ``run``."""
         self._crew = crew
         self._queues = queues
-        self._deadline = deadline
+        self.deadline = deadline
         self._look = look
         self._since: dict[Queue, tuple[int, float]] = {}
 
@@ -76,6 +76,6 @@ class Patrol:
             if queue.waiting
         }
         for queue, (request, began) in self._since.items():
-            if now - began > self._deadline:
+            if now - began > self.deadline:
                 queue.give_up(request)
         return bool(self._since)

@@ -327,7 +327,7 @@ def _place(received: Received, area: memoryview | None, length: int, offset: int
     """What holds the segments of a message of ``length``: itself, or the shared area."""
     if len(received) == length:
         return memoryview(received)
-    if area is None or len(received) != offset:
+    if area is None or len(received) != offset or length > len(area):
         raise PeerError(f"a message of {length} bytes came as {len(received)}")
     return area
 
