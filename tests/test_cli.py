@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cuse_crypto import CryptoDevice
 from tests.conftest import StartDevice, eventually, fresh_name, start
 
 
@@ -129,16 +130,29 @@ def test_up_ends_in_order(start_up: StartDevice, number: int) -> None:
 
 
 @pytest.mark.node
-@pytest.mark.parametrize(("role", "name"), [("backend", "back end"), ("device", "front end")])
-def test_a_killed_child_ends_up(start_up: StartDevice, role: str, name: str) -> None:
+def test_a_killed_front_end_ends_up(start_up: StartDevice) -> None:
     service = start_up()
-    os.kill(service.child(role), signal.SIGKILL)
+    os.kill(service.child("device"), signal.SIGKILL)
     assert service.process.stderr is not None
     lines = service.process.stderr.read().splitlines()
     assert service.process.wait(timeout=30) == 1
-    assert lines == [f"cuse-crypto: the {name} was killed by SIGKILL"]
+    assert lines == ["cuse-crypto: the front end was killed by SIGKILL"]
     service.stop()
     assert service.path.name not in os.listdir("/dev")
+
+
+@pytest.mark.node
+def test_a_killed_back_end_is_replaced(start_up: StartDevice) -> None:
+    service = start_up("--engine", "openssl")
+    with CryptoDevice(service.path) as device, device.cipher("aes-cbc", bytes(16)) as session:
+        secret = session.encrypt(bytes(64), iv=bytes(16))
+        for _ in range(3):
+            os.kill(service.child("backend"), signal.SIGKILL)
+            # The session goes on, as if nothing had happened.
+            assert session.encrypt(bytes(64), iv=bytes(16)) == secret
+        assert device.hmac("sha256", b"key", b"data").hexdigest().startswith("5031fe3d989c6d15")
+    assert service.stop() == 0
+    assert service.said().count("starting another one") == 3
 
 
 @pytest.mark.node

@@ -24,6 +24,7 @@ from cuse_crypto.fuse.protocol import BY_NAME, IN_HEADER, OUT_HEADER
 from cuse_crypto.wire.address import Address
 from cuse_crypto_backend.engines.engine import Algorithms, Keys
 from cuse_crypto_backend.engines.openssl import OpensslEngine, OpensslSession
+from tests.conftest import eventually
 from tests.test_front_and_back import Backend
 
 ROWS = {row.name: row for row in ioctls.IOCTLS}
@@ -275,6 +276,34 @@ def test_who_is_killed_is_let_go_at_once(
     engine.may_go_on.set()
     assert kernel.is_silent()
     assert buffers.dst.raw == bytes(64)
+
+
+def test_everybody_is_let_go_while_all_workers_are_stuck(
+    kernel: Kernel,
+    buffers: Buffers,
+    engine: SlowEngine,
+    serving: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frontend_server, "is_dying", lambda thread: True)
+    handle, other = kernel.open(), kernel.open()
+    sessions = [new_session(kernel, handle, buffers) for _ in range(12)]
+    engine.may_go_on.clear()
+    where = ctypes.addressof(buffers.op)
+    waiting = [kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(ses), where) for ses in sessions]
+    eventually(lambda: {*serving.tickets, *serving.short} == set(waiting))
+    for unique in waiting:
+        kernel.interrupt(unique)
+    answered = {kernel.receive()[:2] for _ in waiting}
+    assert answered == {(unique, errno.EINTR) for unique in waiting}
+    # The end of an open file is answered too.
+    row = BY_NAME["FUSE_RELEASE"].request
+    assert row
+    assert kernel.ask("FUSE_RELEASE", row.bytes(protocol.fuse_release_in(other, 0, 0, 0)))[0] == 0
+    engine.may_go_on.set()
+    assert kernel.is_silent()
+    unique = kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(sessions[0]), where)
+    assert kernel.receive()[:2] == (unique, 0)
 
 
 def test_a_back_end_that_is_silent_for_too_long(

@@ -46,6 +46,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 address,
                 workers=options["workers"],
                 deadline=options["deadline"],
+                patience=options["patience"],
                 direct=options["memory"] == "auto",
                 api=options["api"],
             )

@@ -89,7 +89,7 @@ node_options = _together(
         type=click.IntRange(1, 256),
         default=16,
         show_default=True,
-        help="At most so many requests at once; two to begin with.",
+        help="At most so many requests at once; one to begin with.",
     ),
     click.option(
         "--deadline",
@@ -97,6 +97,13 @@ node_options = _together(
         default=30.0,
         show_default=True,
         help="Seconds for one answer of the back end.",
+    ),
+    click.option(
+        "--patience",
+        type=click.FloatRange(0, 3600),
+        default=5.0,
+        show_default=True,
+        help="Seconds to wait for a back end that is not there.",
     ),
     click.option(
         "--memory",

@@ -7,6 +7,7 @@ requests wait, or are about to.
 
 import select
 import threading
+from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -28,6 +29,10 @@ class Crew:
         self.readers: list[None] = []
         """One item for each that waits in a read. To append and to pop is atomic."""
         self.size = 0
+        self.is_full = False
+        """One more than ``limit`` has been hired, for all others were stuck: see ``carry``."""
+        self.pile: deque[bytes | Callable[[], object]] = deque()
+        """What waits for whoever has time: requests, and what is to be done after one."""
         self._limit = limit
         self._new_worker = new_worker
         self._resting: list[threading.Lock] = []
@@ -38,13 +43,14 @@ class Crew:
     async def run(self) -> None:
         """Work until everybody has ended."""
         token = trio.lowlevel.current_trio_token()
-        limiter = trio.CapacityLimiter(self._limit)
+        limiter = trio.CapacityLimiter(self._limit + 1)
         async with trio.open_nursery() as nursery:
 
             def hire() -> None:
                 # Whoever called may have been answered by somebody else meanwhile.
-                if self.size < self._limit and not (self.readers or self._ended):
+                if self.size <= self._limit and not (self.readers or self._ended):
                     self.size += 1
+                    self.is_full = self.size > self._limit
                     nursery.start_soon(run_worker, self._new_worker())
 
             async def run_worker(run: Callable[[], None]) -> None:
@@ -53,17 +59,32 @@ class Crew:
             self._hire = lambda: token.run_sync_soon(hire)
             hire()
 
-    def call(self) -> None:
-        """One more has to read; from any thread. Does nothing where all are at work."""
+    def call(self, last: bool = False) -> None:
+        """One more has to read; from any thread. Does nothing where all are at work, unless it is
+        time for the ``last`` one, beyond the limit.
+        """
         try:
             self._resting.pop().release()
         except IndexError:
-            if self.size < self._limit:
+            if self.size < self._limit + last:
                 self._hire()
 
-    def ensure(self) -> None:
+    def ensure(self, last: bool = False) -> None:
         """Somebody has to read while the worker that asks is at work."""
         if not self.readers:
+            self.call(last)
+
+    def all_busy(self) -> bool:
+        """Nobody else is left who could read."""
+        return self.is_full and not (self.readers or self._resting)
+
+    def carry(self, item: bytes | Callable[[], object]) -> None:
+        """Lay ``item`` on the pile, where the last one who reads puts what may take long: so it
+        sees signals and ends while all the others are stuck.
+        """
+        self.pile.append(item)
+        # Whoever has looked at the pile before has time now.
+        if self._resting:
             self.call()
 
     def watcher(self) -> Callable[[], None]:

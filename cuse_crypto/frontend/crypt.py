@@ -176,7 +176,7 @@ class CryptCalls(Marshal):
     ) -> tuple[memoryview, bytes]:
         """Have the back end compute; ``dst``, which lies at DST, and the digest."""
         cipher, mac = session.cipher, session.mac
-        flags = _START * hashing.start | _FINISH * hashing.finish
+        flags = _START * hashing.start | _FINISH * hashing.finish if mac else 0
         body = messages.Crypt(call.file.fh, session.ses, op, flags)
         # The last block of key stream can be told only from a whole block of output.
         padding = -length % 16 if cipher and cipher.mode == "ofb" else 0

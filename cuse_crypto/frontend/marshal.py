@@ -16,7 +16,7 @@ from cuse_crypto.abi.ioctls import Ioctl
 from cuse_crypto.frontend.arena import PAGE, READ, SCRATCH
 from cuse_crypto.frontend.files import OpenFile, Session
 from cuse_crypto.frontend.memory import CallerMemory, Piece, Range
-from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.frontend.queue import ATTEMPTS, BackendGone, Queue
 from cuse_crypto.fuse.protocol import IN_HEADER, IoctlFlag, layouts
 from cuse_crypto.layout import Layout, Width
 from cuse_crypto.wire import messages
@@ -96,7 +96,7 @@ class Marshal:
         """Tell the back end that an open file is gone."""
         file.released = True
         file.sessions.clear()
-        checked(self._queue.control("RELEASE", messages.Handle(file.fh)))
+        checked(self._queue.control("RELEASE", messages.Handle(file.fh), patient=False))
 
     def _exchange(
         self,
@@ -115,7 +115,9 @@ class Marshal:
         sizes = body, readable, writable
         try:
             answer = self._queue.exchange(message, *sizes, repeatable)
-            if answer.status == messages.NO_SUCH_HANDLE:
+            for _ in range(ATTEMPTS):
+                if answer.status != messages.NO_SUCH_HANDLE:
+                    break
                 if not repeatable:
                     raise StateLost
                 self._tell(file, session)
@@ -130,7 +132,9 @@ class Marshal:
     ) -> Reply:
         """A small message about a session, which is made again if the back end has forgotten it."""
         reply = self._queue.control(name, body, writable=writable)
-        if reply.status == messages.NO_SUCH_HANDLE:
+        for _ in range(ATTEMPTS):
+            if reply.status != messages.NO_SUCH_HANDLE:
+                break
             self._tell(file, session)
             reply = self._queue.control(name, body, writable=writable)
         return checked(reply)
@@ -142,7 +146,9 @@ class Marshal:
         body = messages.NewSession(file.fh, session.ses, *numbers)
         keys = session.key, session.mac_key
         reply = self._queue.control("NEW_SESSION", body, *keys)
-        if reply.status == messages.NO_SUCH_HANDLE and not file.released:
+        for _ in range(ATTEMPTS):
+            if reply.status != messages.NO_SUCH_HANDLE or file.released:
+                break
             self.open(file)
             reply = self._queue.control("NEW_SESSION", body, *keys)
             if file.released:
@@ -153,7 +159,7 @@ class Marshal:
         """Forget a session here and there; a back end that is gone has forgotten it already."""
         file.sessions.pop(ses, None)
         with contextlib.suppress(BackendGone):
-            self._queue.control("END_SESSION", messages.Session(file.fh, ses))
+            self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
 
     def _put(self, address: int, data: bytes, at: int = SMALL) -> Piece:
         """``data`` laid at ``at`` of the arena, to be copied to the caller's ``address``."""

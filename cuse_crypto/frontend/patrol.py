@@ -50,7 +50,7 @@ class Patrol:
             await trio.sleep(TICK)
             quiet = before == self._requests()
             if quiet:
-                self._crew.ensure()
+                self._crew.ensure(last=True)
             late = self._late()
             again = self._look()
             if quiet and not late and not again and self._crew.readers:

@@ -1,22 +1,22 @@
 """A queue: one connection to the back end, one request under way at a time, like a virtqueue.
 
-Connects when it is first used and again after a loss. Knows messages, not what they mean.
+Connects when it is first used, and again after a loss. Knows messages, not what they mean.
 """
 
-import contextlib
 import errno
 import logging
-import socket
-import struct
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from cuse_crypto.frontend.arena import Arena
+from cuse_crypto.frontend.meeting import meet
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.address import Address
-from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent, close_all
-from cuse_crypto.wire.messages import BY_NAME, Feature, Hello, Message, PeerError, Reply
-from cuse_crypto.wire.shared import Pipe, SharedConnection
+from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
+from cuse_crypto.wire.messages import BY_NAME, Message, PeerError, Reply
+from cuse_crypto.wire.shared import SharedConnection
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,10 @@ _CONTROL_SIZE = 8192
 CONNECT_TIMEOUT = 2.0
 LONG = 2 << 20
 """Bytes of a message that takes the back end so long that others should not wait for it."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
+"""Seconds between two attempts to connect, the first and the last."""
+ATTEMPTS = 10
+"""So often may a back end be lost with one request, before that request is taken for the reason."""
 
 
 class BackendGone(OSError):
@@ -43,9 +47,11 @@ class Queue:
         number: int,
         deadline: float,
         *,
+        patience: float = 0.0,
         shared: bool = True,
     ) -> None:
-        """``guest``: 16 bytes that name the device; ``deadline``: seconds for one answer.
+        """``guest``: 16 bytes that name the device; ``deadline``: seconds for one answer;
+        ``patience``: seconds to wait for a back end that is not there.
 
         ``shared``: whether the back end gets the arena's memory, where it can.
         """
@@ -61,22 +67,35 @@ class Queue:
         """The last one has not been answered."""
         self.before_long: Callable[[], None] = lambda: None
         """To be called before what others should not wait for; a LONG message is that."""
+        self.pointless: Callable[[], bool] = lambda: False
+        """Whether nobody waits for the request under way any more."""
         self.shared: SharedConnection | None = None
         """The connection, if it is one through shared memory."""
-        self._ended = False
+        self._connection: Connection | None = None
+        self._ended = threading.Event()
         self._late = False
-        self._shared = shared
+        self._offered = self.arena if shared else None
         self._guest = guest
         self._number = number
         self._deadline = deadline
-        self._connection: Connection | None = None
+        self._patience = patience
         self._request = memoryview(bytearray(_CONTROL_SIZE))
         self._reply = memoryview(bytearray(_CONTROL_SIZE))
 
     def control(
-        self, name: str, body: Any, *segments: bytes, writable: tuple[int, ...] = ()
+        self,
+        name: str,
+        body: Any,
+        *segments: bytes,
+        writable: tuple[int, ...] = (),
+        patient: bool = True,
     ) -> Reply:
-        """Send a small message with these readable segments; BackendGone if it is not answered."""
+        """Send a small message with these readable segments; BackendGone if it is not answered.
+
+        ``patient``: whether to wait for a back end that is not there.
+        """
+        if not patient and self._connection is None:
+            self._connect(patience=0)
         message = BY_NAME[name]
         at = message.payload_offset
         for segment in segments:
@@ -95,8 +114,8 @@ class Queue:
     ) -> Reply:
         """Send one request, whose readable bytes are in place in the arena; give its reply.
 
-        A lost connection is made again once, and a ``repeatable`` request repeated. BackendGone if
-        that fails too, if the answer is late, or if it is no answer.
+        A lost connection is made again, and a ``repeatable`` request repeated, for as long as
+        ``patience`` lasts. BackendGone if that fails, if the answer is late, or if it is no answer.
         """
         arena, head = self.arena, message.payload_offset
         parts = message, body, readable, writable
@@ -113,9 +132,10 @@ class Queue:
         writable: tuple[int, ...],
         repeatable: bool = True,
     ) -> Reply:
-        fresh = self._connection is None
-        connection = self._connection or self._connect()
+        attempt = 0
         while True:
+            connection = self._connection or self._connect()
+            attempt += 1
             tag = self.requests = (self.requests + 1) & 0xFFFFFFFF
             length = messages.pack_request(request, message, tag, body, readable, writable)
             if length > self.longest:
@@ -130,91 +150,53 @@ class Queue:
                     raise ConnectionLost("the back end closed the connection")
                 return messages.unpack_reply(received, message, tag, writable, connection.area)
             except (ConnectionLost, PeerSilent, PeerError) as error:
-                self._lost(error, again=repeatable and not fresh)
-                fresh, connection = True, self._connect()
+                self.close()
+                reason = "no answer within the deadline" if self._late else error
+                hopeless = (
+                    self._late or attempt == ATTEMPTS or not isinstance(error, ConnectionLost)
+                )
+                if hopeless or not repeatable:
+                    log.error("%s: %s", self.address, reason)
+                    raise BackendGone(reason) from error
             finally:
                 self.waiting = False
 
-    def _lost(self, error: Exception, again: bool) -> None:
-        """Drop the connection; BackendGone unless ``again`` may help."""
-        self.close()
-        if not again or self._late or not isinstance(error, ConnectionLost):
-            reason = "no answer within the deadline" if self._late else error
-            log.error("%s: %s", self.address, reason)
-            raise BackendGone(reason) from error
+    def _connect(self, patience: float | None = None) -> Connection:
+        """Connect, and try again while ``patience`` lasts; BackendGone if all is in vain."""
+        patience = self._patience if patience is None else patience
+        end = time.monotonic() + patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                connection = self._try_to_connect()
+            except (OSError, PeerError) as error:
+                self.close()
+                left = end - time.monotonic()
+                if pause == FIRST_PAUSE and left > 0:
+                    log.warning("%s: %s; trying for %g s", self.address, error, patience)
+                if left <= 0 or self._ended.wait(min(pause, left)) or self.pointless():
+                    raise BackendGone(f"{self.address}: {error}") from error
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if pause > FIRST_PAUSE:
+                    log.warning("%s: connected again", self.address)
+                return connection
 
-    def _connect(self) -> Connection:
-        if self._ended:
-            raise BackendGone("the device is being removed")
-        try:
-            sock = self.address.connect(CONNECT_TIMEOUT)
-        except OSError as error:
-            raise BackendGone(f"{self.address}: {error.strerror or error}") from error
+    def _try_to_connect(self) -> Connection:
+        if self._ended.is_set():
+            raise ConnectionLost("the device is being removed")
+        sock = self.address.connect(CONNECT_TIMEOUT)
         # Where shut() finds it while the back end has not said anything yet.
-        self._connection = Connection(sock, self._deadline)
+        connection = self._connection = Connection(sock, self._deadline)
         self._late = False
-        try:
-            self._connection = self._meet(self._connection)
-        except (OSError, PeerError) as error:
-            self.close()
-            raise BackendGone(f"{self.address}: {error}") from error
-        if isinstance(self._connection, SharedConnection):
-            self.shared = self._connection
-        if self._ended:
+        met = meet(connection, self._guest, self._number, self._offered)
+        connection = self._connection = met.connection
+        self.engine, self.algorithms = met.engine, met.algorithms
+        if isinstance(connection, SharedConnection):
+            self.shared = connection
+        if self._ended.is_set():
             self.shut()
-        return self._connection
-
-    def _meet(self, connection: Connection) -> Connection:
-        """Say HELLO; the connection that both ends agree on."""
-        if not self._shared or connection.socket.family != socket.AF_UNIX:
-            self._hello(connection, 0, ())
-            return connection
-        with contextlib.ExitStack() as undo:
-            pipe = Pipe()
-            undo.callback(pipe.close)
-            offered = self.arena.fd, pipe.writing
-            given = self._hello(connection, Feature.SHARED, offered)
-            undo.callback(close_all, given)
-            pipe.give()
-            if given:
-                shared = SharedConnection(connection, pipe, given[0], self.arena.reply)
-                undo.pop_all()
-                return shared
         return connection
-
-    def _hello(self, connection: Connection, features: int, offered: tuple[int, ...]) -> list[int]:
-        """What the back end gives for what is ``offered``: descriptors, if it takes that."""
-        # Buffers of its own: the request to be repeated stays in the others.
-        request = memoryview(bytearray(_CONTROL_SIZE))
-        reply = memoryview(bytearray(_CONTROL_SIZE))
-        message = BY_NAME["HELLO"]
-        said = messages.MAGIC, messages.VERSION, self._number, features, messages.MAX_PAYLOAD
-        writable = (_CONTROL_SIZE // 2,)
-        length = messages.pack_request(request, message, 0, Hello(*said, self._guest), (), writable)
-        connection.send(request[:length], descriptors=offered)
-        received, descriptors = connection.receive_first(reply, 1)
-        try:
-            if received is None:
-                raise PeerError("the back end refused this front end")
-            answer = messages.unpack_reply(received, message, 0, writable)
-            self._welcome(answer)
-            if bool(descriptors) != bool(answer.body.features & features):
-                raise PeerError("the back end agrees to something else than was offered")
-            return descriptors
-        except BaseException:
-            close_all(descriptors)
-            raise
-
-    def _welcome(self, answer: Reply) -> None:
-        if answer.status:
-            raise PeerError(f"the back end refused this front end (errno {answer.status})")
-        if answer.body.version != messages.VERSION:
-            raise PeerError(f"the back end speaks version {answer.body.version}")
-        self.engine = answer.body.engine.rstrip(b"\0").decode("ascii", "replace")
-        names = bytes(answer.segments[0])
-        if len(names) % 4:
-            raise PeerError("the list of algorithms is cut off")
-        self.algorithms = frozenset(struct.unpack(f"<{len(names) // 4}I", names))
 
     def give_up(self, request: int) -> None:
         """End ``request`` as one that is not answered, if it still is, from any thread."""
@@ -225,7 +207,7 @@ class Queue:
 
     def shut(self) -> None:
         """End it for good, and wake whoever waits for an answer, from any thread."""
-        self._ended = True
+        self._ended.set()
         connection = self._connection
         if connection:
             connection.shut()

@@ -39,11 +39,13 @@ class Server:
         *,
         workers: int,
         deadline: float,
+        patience: float = 0.0,
         direct: bool = True,
         api: str = "cryptodev",
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
-        ``direct``: touch caller memory ourselves where the kernel lets us; ``api``: a key of APIS.
+        ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
+        memory ourselves where the kernel lets us; ``api``: a key of APIS.
         """
         self.api = api
         self.node = node
@@ -56,6 +58,7 @@ class Server:
         self._signalled: dict[int, float] = {}
         """When signals came for callers, by ``unique``, in seconds of time.monotonic()."""
         self._connect = partial(Queue, address, os.urandom(GUEST_SIZE), deadline=deadline)
+        self._patience = patience
         self._queues: list[Queue] = []
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
@@ -80,7 +83,7 @@ class Server:
         self.ended.set()
 
     def _new_worker(self) -> Callable[[], None]:
-        queue = self._connect(number=len(self._queues))
+        queue = self._connect(number=len(self._queues), patience=self._patience)
         queue.before_long = self.crew.ensure
         self._queues.append(queue)
         return Worker(self, queue).run

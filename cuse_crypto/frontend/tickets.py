@@ -39,6 +39,10 @@ class Ticket:
         elif self.interrupted:
             raise OSError(errno.EINTR, "interrupted")
 
+    def is_pointless(self) -> bool:
+        """Nobody waits for the answer: it has been given by somebody else, or the caller dies."""
+        return self.interrupted if self._mine else not self._untaken
+
     def settle(self) -> None:
         """Claim, if that has not been done."""
         if not self._mine:

@@ -7,24 +7,22 @@ import errno
 import logging
 import os
 import select
-import stat
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
+from cuse_crypto.frontend.inode import Inode
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.tickets import Answered, Ticket
 from cuse_crypto.fuse import protocol
-from cuse_crypto.fuse.node import Attributes
 from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
 from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.area import KEPT
@@ -40,15 +38,16 @@ _NO_LAYOUT = Layout(protocol.fuse_interrupt_in)
 _DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
 _OPEN_OUT = layouts("FUSE_OPEN")[1]
 _OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
-_ATTR_OUT = layouts("FUSE_SETATTR")[1]
+_MAY_TAKE_LONG = {protocol.BY_NAME[name].number for name in ("FUSE_OPEN", "FUSE_IOCTL")}
 
 
-class Worker:
+class Worker(Inode):
     """One thread: methods are named after the request that they answer, and give its body."""
 
     def __init__(self, server: "Server", queue: Queue) -> None:
         self._server = server
         self._channel = server.node.channel
+        self._attributes = server.node.attributes
         self._queue = queue
         self._arena = queue.arena
         self._memory = DirectMemory(self._arena)
@@ -72,7 +71,12 @@ class Worker:
         look_behind = crew.watcher()
         awake, needless = True, 0
         while awake:
+            while crew.pile and not crew.all_busy():
+                self._work_off()
             readers.append(None)
+            if crew.pile and len(readers) > 1:
+                readers.pop()
+                continue
             try:
                 size = os.readv(fd, vector)
             except OSError:
@@ -82,6 +86,8 @@ class Worker:
                 break
             if not patrol.running:
                 patrol.start()
+            if crew.is_full and self._carry(buffer[:size]):
+                continue
             if not queue.requests % SAMPLE:
                 look_behind()
             try:
@@ -123,11 +129,44 @@ class Worker:
         if opcode.answered:
             self._channel.reply(unique, error, body)
         if self._afterwards:
-            task, self._afterwards = self._afterwards, None
-            try:
+            task, self._afterwards = partial(self._finish, opcode, self._afterwards), None
+            crew = self._server.crew
+            if crew.all_busy():
+                crew.carry(task)
+            else:
                 task()
-            except OSError as failure:
-                log.debug("after %s: %s", opcode.name, failure)
+
+    def _finish(self, opcode: protocol.Opcode, task: Callable[[], object]) -> None:
+        """Do what comes after the answer."""
+        try:
+            task()
+        except OSError as failure:
+            log.debug("after %s: %s", opcode.name, failure)
+
+    def _carry(self, message: memoryview) -> bool:
+        """Leave an open or an ioctl to others, when they are all at work; False if they are not."""
+        crew, tickets = self._server.crew, self._server.tickets
+        header = protocol.IN_HEADER.read(message)
+        if header.opcode not in _MAY_TAKE_LONG or not crew.all_busy():
+            return False
+        tickets[header.unique] = Ticket(header.unique, header.pid)
+        crew.carry(bytes(message))
+        return True
+
+    def _work_off(self) -> None:
+        """Do what lies on the pile for longest."""
+        try:
+            item = self._server.crew.pile.popleft()
+        except IndexError:
+            return
+        if not isinstance(item, bytes):
+            item()
+            return
+        message = self._arena.read_buffer[: len(item)]
+        message[:] = item
+        ticket = self._server.tickets.pop(protocol.unique_of(message), None)
+        if ticket and ticket.take():
+            self._serve(message)
 
     def FUSE_OPEN(self, request: Request) -> Buffer:
         """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
@@ -136,6 +175,7 @@ class Worker:
         server, unique = self._server, request.header.unique
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         file = server.files.open()
+        self._queue.pointless = ticket.is_pointless
         try:
             self._marshal.open(file)
             ticket.settle()
@@ -175,6 +215,8 @@ class Worker:
 
         unique = request.header.unique
         ticket = server.tickets[unique] = Ticket(unique, pid)
+
+        self._queue.pointless = ticket.is_pointless
 
         answered = False
 
@@ -232,37 +274,6 @@ class Worker:
         if not self._server.interrupt(request.body.unique):
             self._channel.reply(request.header.unique, errno.EAGAIN)
         return b""
-
-    def FUSE_GETATTR(self, request: Request) -> Buffer:
-        """The mounted file, as stat(2) shows it."""
-        return _attributes(self._server.node.attributes)
-
-    def FUSE_SETATTR(self, request: Request) -> Buffer:
-        """chmod(2) and chown(2) work as on a device node; truncate(2) is EINVAL."""
-        change, attributes = request.body, self._server.node.attributes
-        if change.valid & protocol.Fattr.SIZE:
-            raise OSError(errno.EINVAL, "a device has no size")
-        if change.valid & protocol.Fattr.MODE:
-            attributes.mode = stat.S_IMODE(change.mode)
-        if change.valid & protocol.Fattr.UID:
-            attributes.uid = change.uid
-        if change.valid & protocol.Fattr.GID:
-            attributes.gid = change.gid
-        return _attributes(attributes)
-
-    def FUSE_STATFS(self, request: Request) -> Buffer:
-        """An empty file system."""
-        reply = protocol.fuse_statfs_out(0, 0, 0, 0, 0, 4096, 255, 4096)
-        return protocol.BY_NAME["FUSE_STATFS"].reply.bytes(reply)  # type: ignore[union-attr]
-
-
-def _attributes(attributes: Attributes) -> bytes:
-    now = int(time.time())
-    reply: dict[str, Any] = dict.fromkeys(_ATTR_OUT.record._fields, 0)
-    reply |= {"ino": 1, "nlink": 1, "blksize": 4096, "atime": now, "mtime": now, "ctime": now}
-    reply |= {"mode": stat.S_IFREG | attributes.mode}
-    reply |= {"uid": attributes.uid, "gid": attributes.gid}
-    return _ATTR_OUT.bytes(protocol.fuse_attr_out(**reply))
 
 
 def _retry_reply(retry: Retry) -> bytes:

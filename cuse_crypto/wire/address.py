@@ -99,7 +99,25 @@ def _connect_unix(path: str, timeout: float) -> socket.socket:
     return sock
 
 
+def _listen_inherited(number: str) -> socket.socket:
+    """A socket that listens already, made by whoever started this process."""
+    remedy = "start the back end from a program that passes a listening socket on"
+    try:
+        sock = socket.socket(fileno=int(number))
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise Failure(f"fd:{number} does not listen; {remedy}")
+    except (ValueError, OSError) as error:
+        raise Failure(f"fd:{number} is no socket ({error}); {remedy}") from None
+    sock.set_inheritable(False)
+    return sock
+
+
+def _connect_inherited(number: str, timeout: float) -> socket.socket:
+    raise OSError(errno.EOPNOTSUPP, "fd: is only listened to")
+
+
 TRANSPORTS = {
+    "fd": Transport(_listen_inherited, _connect_inherited, "fd:3"),
     "unix": Transport(_listen_unix, _connect_unix, "unix:/run/cuse-crypto/cryptodev0.sock"),
 }
 """By scheme."""

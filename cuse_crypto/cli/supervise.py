@@ -1,0 +1,142 @@
+"""The two processes of ``cuse-crypto up``: a front end, and a back end that is replaced."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import trio
+
+from cuse_crypto.cli.options import announce
+from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.errors import Failure
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+"""Seconds that a child may take to end before it is killed."""
+STEADY = 1.0
+"""Seconds after which a child has not died young."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds before one that died young is replaced, the first time and at last."""
+ATTEMPTS = 5
+"""So often in a row may a back end not get ready."""
+
+
+class Child:
+    """A command of this program in a process group of its own, so that Ctrl-C is ours alone."""
+
+    def __init__(self, arguments: list[str], *descriptors: int) -> None:
+        """``descriptors`` stay open in it, under their numbers."""
+        self.name = "back end" if arguments[0] == "backend" else "front end"
+        self.began = trio.current_time()
+        # Started from the main thread, which --with-parent ties its life to.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, "--with-parent"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            process_group=0,
+            pass_fds=descriptors,
+        )
+
+    async def ready(self) -> str | None:
+        """Wait for its line ``ready: ...``; None if it ends instead, and then it has said why."""
+        assert self.process.stdout is not None
+        async with trio.lowlevel.FdStream(os.dup(self.process.stdout.fileno())) as stream:
+            line = b""
+            async for part in stream:
+                line += part
+                if line.endswith(b"\n"):
+                    return line.decode().strip()
+        return None
+
+    async def ended(self) -> str:
+        """Wait for its end; how it ended."""
+        status = await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
+
+    async def stop(self) -> int:
+        """End it in an orderly way, and kill it if that takes too long; 0 if it ended well."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with trio.move_on_after(PATIENCE):
+                await self.ended()
+            if self.process.poll() is None:
+                self.process.kill()
+        status = self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        # So it ends while it is still starting, before it has anything to clean up.
+        return 0 if status == -signal.SIGTERM else status
+
+
+class Backend:
+    """The back end: one child after the other."""
+
+    def __init__(self, arguments: list[str], listener: socket.socket) -> None:
+        """``listener`` is theirs in turn: who connects meanwhile waits for the next one."""
+        self._arguments = arguments
+        self._listener = listener
+        self.child = self._start()
+
+    def _start(self) -> Child:
+        return Child(self._arguments, self._listener.fileno())
+
+    async def keep(self) -> None:
+        """Replace it whenever it dies; Failure when no other one gets ready."""
+        pause, failed = FIRST_PAUSE, 0
+        while True:
+            how = await self.child.ended()
+            if trio.current_time() - self.child.began > STEADY:
+                pause = FIRST_PAUSE
+            log.warning("the back end %s; starting another one", how)
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            await self.child.stop()
+            self.child = self._start()
+            failed = 0 if await self.child.ready() else failed + 1
+            if failed == ATTEMPTS:
+                raise Failure("no back end gets ready any more")
+
+
+async def supervise(backend: list[str], listener: socket.socket, device: list[str]) -> bool:
+    """Run both until a signal, or until the front end ends; False if one could not start.
+
+    ``backend`` and ``device`` are their arguments. The front end ends first, so that its last
+    requests are answered.
+    """
+    async with until_signalled() as signalled:
+        back_end = Backend(backend, listener)
+        front_end: Child | None = None
+        started = False
+        failures: list[BaseException] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when, signalled, nursery.cancel_scope)
+                if await back_end.child.ready():
+                    front_end = Child(device)
+                    if line := await front_end.ready():
+                        announce(line)
+                        started = True
+                        nursery.start_soon(back_end.keep)
+                        raise Failure(f"the front end {await front_end.ended()}")
+                nursery.cancel_scope.cancel()
+        except* Failure as group:
+            failures = list(group.exceptions)
+        finally:
+            with trio.CancelScope(shield=True):
+                for child in (front_end, back_end.child):
+                    if child and await child.stop() and started and not failures:
+                        failures.append(Failure(f"the {child.name} did not end in an orderly way"))
+    if failures:
+        raise failures[0]
+    return started
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
