@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_op, number, session_op
 from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.arena import Arena
-from cuse_crypto.frontend.crypt import CHUNK
+from cuse_crypto.frontend.crypt import CHUNK, PART
 from cuse_crypto.frontend.files import OpenFile, OpenFiles
 from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range
@@ -326,6 +327,31 @@ def test_a_hash_that_died_with_its_back_end_says_so(address: Address) -> None:
         caller.ioctl(file, "CIOCCPHASH", cphash_op(dst_ses=other, src_ses=ses))
     caller.queue.close()
     backend.stop()
+
+
+def test_a_long_hash_whose_back_end_dies_is_made_anew(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends = [Backend(address)]
+    caller = Caller(address)
+    file = caller.open()
+    ses = hash_session(caller, file, 7, b"key")
+    data = os.urandom(2 * CHUNK)
+    copy, copies = caller.memory.copy_from_user, 0
+
+    def copy_and_kill(*arguments: Any, **options: Any) -> None:
+        nonlocal copies
+        copies += 1
+        if copies == 6:
+            backends[0].stop()
+            backends[0] = Backend(address)
+        copy(*arguments, **options)
+
+    monkeypatch.setattr(caller.memory, "copy_from_user", copy_and_kill)
+    assert hash_op(caller, file, ses, data, 0)[:20] == hmac.new(b"key", data, "sha1").digest()
+    assert copies > 2 * CHUNK // PART + 5
+    caller.queue.close()
+    backends[0].stop()
 
 
 def test_a_hash_whose_caller_was_let_go_says_so(

@@ -4,6 +4,7 @@ A long operation goes to the back end in parts, each with the chaining value tha
 before has left, so that neither side ever holds more, whatever the length.
 """
 
+import contextlib
 import errno
 import mmap
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from cuse_crypto.frontend.arena import REPLY, REQUEST
 from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, ranges
 from cuse_crypto.frontend.memory import Piece, Range
+from cuse_crypto.frontend.queue import ATTEMPTS
 from cuse_crypto.wire import messages
 
 CHUNK = 1 << 20
@@ -101,6 +103,14 @@ class CryptCalls(Marshal):
             return Result([], b"", session.iv)
         if plan.first < op.len and cipher and cipher.mode == "xts":
             raise OSError(errno.ENOMEM, "too long for a data unit")
+        whole = plan.hashing.start and plan.hashing.finish
+        if cipher or not whole or plan.first == op.len:
+            return self._in_parts(call, op, session, plan, overlap)
+        # A hash in parts writes nothing before its end: lost on the way, it is made anew.
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(StateLost):
+                return self._in_parts(call, op, session, plan, overlap)
+            self._gather(call, op, session, plan, extra)
         return self._in_parts(call, op, session, plan, overlap)
 
     def _gather(

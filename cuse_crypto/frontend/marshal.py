@@ -16,7 +16,7 @@ from cuse_crypto.abi.ioctls import Ioctl
 from cuse_crypto.frontend.arena import PAGE, READ, SCRATCH
 from cuse_crypto.frontend.files import OpenFile, Session
 from cuse_crypto.frontend.memory import CallerMemory, Piece, Range
-from cuse_crypto.frontend.queue import ATTEMPTS, BackendGone, Queue
+from cuse_crypto.frontend.queue import ATTEMPTS, BackendGone, NotRepeated, Queue
 from cuse_crypto.fuse.protocol import IN_HEADER, IoctlFlag, layouts
 from cuse_crypto.layout import Layout, Width
 from cuse_crypto.wire import messages
@@ -122,6 +122,9 @@ class Marshal:
                     raise StateLost
                 self._tell(file, session)
                 answer = self._queue.exchange(message, *sizes, repeatable)
+        except NotRepeated as error:
+            session.hashing = False
+            raise StateLost from error
         except (BackendGone, StateLost):
             session.hashing = False
             raise

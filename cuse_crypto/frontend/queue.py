@@ -37,6 +37,10 @@ class BackendGone(OSError):
         super().__init__(errno.EIO, f"no back end: {reason}")
 
 
+class NotRepeated(BackendGone):
+    """The back end was lost with a request that must not be made twice."""
+
+
 class Queue:
     """Requests of one worker to the back end at ``address``, as queue ``number`` of ``guest``."""
 
@@ -115,7 +119,8 @@ class Queue:
         """Send one request, whose readable bytes are in place in the arena; give its reply.
 
         A lost connection is made again, and a ``repeatable`` request repeated, for as long as
-        ``patience`` lasts. BackendGone if that fails, if the answer is late, or if it is no answer.
+        ``patience`` lasts. BackendGone if that fails, if the answer is late, or if it is no answer;
+        NotRepeated if it might be right another time, from the start.
         """
         arena, head = self.arena, message.payload_offset
         parts = message, body, readable, writable
@@ -152,10 +157,10 @@ class Queue:
             except (ConnectionLost, PeerSilent, PeerError) as error:
                 self.close()
                 reason = "no answer within the deadline" if self._late else error
-                hopeless = (
-                    self._late or attempt == ATTEMPTS or not isinstance(error, ConnectionLost)
-                )
-                if hopeless or not repeatable:
+                lost = isinstance(error, ConnectionLost) and not self._late
+                if lost and not repeatable:
+                    raise NotRepeated(reason) from error
+                if not lost or attempt == ATTEMPTS:
                     log.error("%s: %s", self.address, reason)
                     raise BackendGone(reason) from error
             finally:
