@@ -127,15 +127,19 @@ def test_eight_callers(
     assert max(growth) < 2 << 20, f"grew by {growth} bytes"
 
 
-def test_a_killed_program_leaves_nothing(start_up: StartDevice, compile_c: Compile) -> None:
+def test_a_killed_program_leaves_nothing(
+    start_up: StartDevice, compile_c: Compile, node_kind: str
+) -> None:
     leaver = compile_c(PROGRAMS / "leaver.c")
+    # Under emulation the number would only cost time.
+    opens = 1000 if node_kind == "mounted" else 100
     # One worker, so that every thread and descriptor is accounted for.
     service = start_up("--engine", "openssl", "--workers", "1")
     pids = service.child("backend"), service.child("device")
 
     def open_and_be_killed() -> None:
         process = subprocess.Popen(
-            [leaver, service.path, "1000"], stdout=subprocess.PIPE, text=True
+            [leaver, service.path, str(opens)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "ready"
@@ -143,8 +147,10 @@ def test_a_killed_program_leaves_nothing(start_up: StartDevice, compile_c: Compi
         process.wait()
         process.stdout.close()
 
-    open_and_be_killed()
-    before = [threads_and_files(pid) for pid in pids]
+    before = None
+    # A worker more may be wanted on a busy machine, and stays.
+    while before != (before := [threads_and_files(pid) for pid in pids]):
+        open_and_be_killed()
     memory = [resident(pid) for pid in pids]
     for _ in range(2):
         open_and_be_killed()

@@ -18,6 +18,7 @@ from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse.protocol import IoctlFlag, layouts
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.shared import SHORT
 
@@ -35,6 +36,9 @@ _REQUEST = struct.Struct(
     "QII16x"        # fuse_ioctl_in: fh, flags, cmd
     "IHHI4xQQ8xQ"   # crypt_op: ses, op, flags, len, src, dst, iv
 )  # fmt: skip
+_BARE = struct.Struct("=32xI4x8xIIQQ")
+"""fuse_in_header: pid; fuse_ioctl_in: flags, cmd, arg, and both sizes as one number."""
+_RESULT = layouts("FUSE_IOCTL")[1].size
 _READ, _WRITE = struct.Struct("=6Q"), struct.Struct("=4Q")
 """Vectors: one local range and two remote ones, and one and one."""
 _CRYPT = messages.BY_NAME["CRYPT"]
@@ -58,17 +62,25 @@ class Express:
         self._answer = self._view[_ANSWER:_SIZE]
         address = queue.arena.address
         self._iv, self._dst, self._vectors = address + IV, address + DST, address + SMALL
+        self._argument = address + ARGUMENT
+        self._direct = server.direct
+        self._cmd = _CMD if server.api == "cryptodev" else -1
 
     def serve(self, size: int) -> bool:
         """Answer the request of ``size`` bytes in the arena; False leaves it to the worker."""
         view, queue = self._view, self._queue
         connection = queue.shared
-        if size != _SIZE or connection is None:
+        if connection is None:
+            return False
+        arg = 0 if size == _SIZE else self._fetch(size)
+        if not arg and size != _SIZE:
             return False
         opcode, unique, pid, fh, flags, cmd, ses, op, how, length, src, dst, iv = (
             _REQUEST.unpack_from(view)
         )
-        if cmd != _CMD or opcode != _OPCODE or flags or how or op > 1 or not (iv and pid):
+        if cmd != self._cmd or opcode != _OPCODE or how or op > 1 or not (iv and pid):
+            return False
+        if flags and not arg:
             return False
         file = self._files.get(fh)
         session = file.sessions.get(ses) if file else None
@@ -107,6 +119,9 @@ class Express:
             if writev(pid, vectors, 1, vectors + 16, 1, 0) != length:
                 self._channel.reply(unique, errno.EFAULT)
                 return True
+            if arg:
+                self._channel.reply(unique, self._put_back(pid, arg), bytes(_RESULT))
+                return True
             try:
                 protocol.IOCTL_DONE.pack_into(view, _ANSWER, _ANSWER_SIZE, 0, unique)
                 write(self._fd, self._answer)
@@ -115,6 +130,23 @@ class Express:
             return True
         finally:
             session.lock.release()
+
+    def _fetch(self, size: int) -> int:
+        """Copy the structure of which a cuse node has only the address; that, or 0 for no."""
+        if size != ARGUMENT:
+            return 0
+        pid, flags, cmd, arg, copied = _BARE.unpack_from(self._view)
+        if cmd != self._cmd or flags != IoctlFlag.UNRESTRICTED or copied or not self._direct:
+            return 0
+        _WRITE.pack_into(self._view, SMALL, self._argument, _ARGUMENT, arg, _ARGUMENT)
+        copied = readv(pid, self._vectors, 1, self._vectors + 16, 1, 0) if pid else 0
+        return arg if copied == _ARGUMENT else 0
+
+    def _put_back(self, pid: int, arg: int) -> int:
+        """Copy the structure to where it came from; 0 or EFAULT."""
+        _WRITE.pack_into(self._view, SMALL, self._argument, _ARGUMENT, arg, _ARGUMENT)
+        copied = writev(pid, self._vectors, 1, self._vectors + 16, 1, 0)
+        return 0 if copied == _ARGUMENT else errno.EFAULT
 
     def _leave(self, unique: int) -> bool:
         """False: the worker has to answer; True if somebody has done so."""

@@ -12,6 +12,8 @@ from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.queue import Queue
 
 TICK = 0.02
+STUCK = 5
+"""So many looks in a row at which nothing has moved are a back end that does not answer."""
 
 
 class Patrol:
@@ -45,12 +47,14 @@ class Patrol:
             await self._walk()
 
     async def _walk(self) -> None:
+        still = 0
         while True:
             before = self._requests()
             await trio.sleep(TICK)
             quiet = before == self._requests()
+            still = still + 1 if quiet else 0
             if quiet:
-                self._crew.ensure(last=True)
+                self._crew.ensure(last=still >= STUCK)
             late = self._late()
             again = self._look()
             if quiet and not late and not again and self._crew.readers:
