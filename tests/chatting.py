@@ -68,6 +68,9 @@ class Screen:
         said = [one for one in self.events if isinstance(one, Said)]
         return [one.text for one in said if who in (None, one.who)]
 
+    def joined(self) -> list[str]:
+        return [one.who for one in self.events if isinstance(one, Joined)]
+
     def alarms(self) -> list[str]:
         return [one.text for one in self.events if isinstance(one, Alarm)]
 

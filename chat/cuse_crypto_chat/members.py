@@ -24,7 +24,7 @@ from cuse_crypto_chat.records import (
 from cuse_crypto_chat.text import clean_name
 
 MAX_STRANGERS = 1024
-"""Streams that have proven nothing yet; the oldest is forgotten for a new one."""
+"""With so many streams, the oldest that has proven nothing yet is forgotten for a new one."""
 MAX_ENDED = 65536
 """Streams that have ended, which must not come back while we are here."""
 MAX_HELD = 64
@@ -178,11 +178,16 @@ class Members:
     def _find(self, name: bytes, member: int, now: float) -> tuple[Stream, bool]:
         if name in self._streams:
             return self._streams[name], False
-        strangers = [one for one in self._streams.values() if one.state is State.STRANGER]
-        if len(strangers) >= MAX_STRANGERS:
-            del self._streams[strangers[0].id]
+        if len(self._streams) >= MAX_STRANGERS:
+            self._forget_a_stranger()
         stream = self._streams[name] = Stream(name, member, now)
         return stream, True
+
+    def _forget_a_stranger(self) -> None:
+        for stream in self._streams.values():
+            if stream.state is State.STRANGER:
+                del self._streams[stream.id]
+                return
 
     def _unreadable(
         self, stream: Stream, is_new: bool, header: Header, now: float

@@ -10,6 +10,8 @@ import trio
 
 MAX_PART = 262144
 """Bytes that are handed to the kernel at once."""
+GATHERING = 0.01
+"""Seconds between two sendings to one client: in a busy room many messages go at once."""
 STALLED = 30.0
 """Seconds for which a client may take nothing at all."""
 
@@ -64,6 +66,8 @@ class Member:
             try:
                 with trio.fail_after(STALLED):
                     await stream.send_all(self._take())
+                if not self._closed:
+                    await trio.sleep(GATHERING)
             except trio.TooSlowError:
                 self.drop("it takes nothing any more")
             except trio.BrokenResourceError:
