@@ -117,13 +117,14 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 @contextlib.asynccontextmanager
-async def server(**options: int) -> AsyncIterator[int]:
+async def server(ended: trio.Event | None = None, **options: int) -> AsyncIterator[int]:
     """A relay on a free port of the loopback."""
     room = Room(options.get("max_clients", 250), options.get("queue", 4 << 20))
     host = Host(Relay(room, lambda text: None, options.get("rate", 1 << 30)), room, print)
     listeners = listen("127.0.0.1", options.get("port", 0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(host.run, listeners)
+        ended = trio.Event() if ended is None else ended
+        nursery.start_soon(host.run, listeners, ended)
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 

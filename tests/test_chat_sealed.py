@@ -233,7 +233,7 @@ def test_a_server_that_withholds_is_noticed(
 def test_another_secret(openssl_device: Service) -> None:
     async def main() -> None:
         async with server() as port, member(port, "bob", openssl_device.path) as bob:
-            await bob.screen.until(lambda s: True)
+            await bob.client.connected.wait()
             async with member(port, "eve", openssl_device.path, key=bytes(32)) as eve:
                 assert await eve.fails() == session.WRONG_SECRET
             await bob.screen.until(lambda s: s.alarms())
@@ -333,10 +333,21 @@ def test_the_end_of_input_waits_for_everybody(openssl_device: Service) -> None:
 def test_too_many(openssl_device: Service) -> None:
     async def main() -> None:
         async with server(max_clients=1) as port, member(port, "bob", openssl_device.path) as bob:
-            while not bob.client._was_in:
-                await trio.sleep(0.01)
+            await bob.client.connected.wait()
             async with member(port, "eve", openssl_device.path) as eve:
                 assert await eve.fails() == FULL
+
+    run_chat(main)
+
+
+def test_the_server_says_goodbye(openssl_device: Service) -> None:
+    async def main() -> None:
+        ended = trio.Event()
+        async with server(ended) as port, member(port, "bob", openssl_device.path) as bob:
+            await bob.client.connected.wait()
+            ended.set()
+            await bob.done.wait()
+            assert bob.screen.notices() == ["the server says goodbye: the server ends"]
 
     run_chat(main)
 

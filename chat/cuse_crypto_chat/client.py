@@ -51,7 +51,8 @@ class Client:
         self._session: Session | None = None
         self._leaving = trio.Event()
         self._idle = trio.CancelScope()
-        self._was_in = False
+        self.connected = trio.Event()
+        """A server has let us in, once."""
         self._expected: frozenset[bytes] = frozenset()
 
     async def run(self, ended: trio.Event) -> None:
@@ -132,7 +133,7 @@ class Client:
                 await self._one_connection()
                 break
             except (Lost, Unreachable, WrongServer) as why:
-                if not self._was_in:
+                if not self.connected.is_set():
                     raise Failure(f"{self._where}: {_remedy(why)}") from None
                 await self._try_again(why)
 
@@ -185,9 +186,9 @@ class Client:
 
     async def _entered(self) -> None:
         self._patience.succeeded()
-        if self._was_in:
+        if self.connected.is_set():
             await self._notice("connected again")
-        self._was_in = True
+        self.connected.set()
 
     def _check(self, unconfirmed: list[str]) -> None:
         if self._leaving.is_set():

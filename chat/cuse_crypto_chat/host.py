@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -57,17 +58,21 @@ class Host:
         self._room = room
         self._log = log
         self._turn = trio.CapacityLimiter(at_once) if at_once else None
+        self._waiting: set[trio.CancelScope] = set()
         self._refused = 0
 
-    async def run(self, listeners: "list[trio.SocketListener]") -> None:
-        """Until it is cancelled; then everybody is told."""
+    async def run(self, listeners: "list[trio.SocketListener]", ended: trio.Event) -> None:
+        """Until ``ended``; then everybody is told."""
         async with trio.open_nursery() as connections:
-            try:
-                await trio.serve_listeners(self.accept, listeners, handler_nursery=connections)
-            finally:
-                with trio.CancelScope(shield=True):
-                    self._room.end(await self._wire.goodbye())
-                connections.cancel_scope.deadline = trio.current_time() + PARTING
+            async with trio.open_nursery() as listening:
+                serve = partial(trio.serve_listeners, handler_nursery=connections)
+                listening.start_soon(serve, self.accept, listeners)
+                await ended.wait()
+                listening.cancel_scope.cancel()
+            self._room.end(await self._wire.goodbye())
+            for waiting in self._waiting:
+                waiting.cancel()
+            connections.cancel_scope.deadline = trio.current_time() + PARTING
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """One client, from its first to its last byte."""
@@ -76,23 +81,29 @@ class Host:
                 watch(stream)
                 if self._turn is None:
                     await self.serve(stream, address(stream))
-                elif self._turn.statistics().tasks_waiting >= WAITING:
+                elif len(self._waiting) >= WAITING:
                     await self._refuse(stream, address(stream))
-                else:
-                    await self._wait(stream, self._turn)
+                elif await self._wait(stream, self._turn):
                     try:
                         await self.serve(stream, address(stream))
                     finally:
                         self._turn.release()
 
-    async def _wait(self, stream: trio.SocketStream, turn: trio.CapacityLimiter) -> None:
+    async def _wait(self, stream: trio.SocketStream, turn: trio.CapacityLimiter) -> bool:
+        """Wait for one's turn; False if it will not come."""
         with contextlib.suppress(trio.WouldBlock):
             turn.acquire_nowait()
-            return
+            return True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wire.keep_waiting, stream)
-            await turn.acquire()
-            nursery.cancel_scope.cancel()
+            self._waiting.add(nursery.cancel_scope)
+            try:
+                nursery.start_soon(self._wire.keep_waiting, stream)
+                await turn.acquire()
+                nursery.cancel_scope.cancel()
+                return True
+            finally:
+                self._waiting.remove(nursery.cancel_scope)
+        return False
 
     async def serve(self, stream: trio.SocketStream, where: str) -> None:
         """Give a client a place, and serve it there."""

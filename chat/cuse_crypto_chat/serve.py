@@ -58,10 +58,7 @@ async def _host(host: Host, settings: Settings, announce: Announce, ended: trio.
     listeners = listen(settings.host, settings.port)
     port = listeners[0].socket.getsockname()[1]
     announce(f"ready: {settings.host} port {port}")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(host.run, listeners)
-        await ended.wait()
-        nursery.cancel_scope.cancel()
+    await host.run(listeners, ended)
 
 
 async def talk_sealed(
