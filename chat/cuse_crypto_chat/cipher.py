@@ -21,6 +21,9 @@ MAX_SESSIONS = 512
 """Open at once; the one unused for longest is ended for a new one."""
 BACKOFF = 0.1, 5.0
 """Seconds between attempts to reach a device that has gone: at first, and at most."""
+HANGING = 2.0
+"""Seconds without an answer that are worth a word."""
+WATCHING = 0.5
 Tell = Callable[[str], Awaitable[None]]
 
 
@@ -65,8 +68,7 @@ class Crypto:
 
     def __init__(self, path: str, tell: Tell) -> None:
         self.path = path
-        self.busy_since: float | None = None
-        """The monotonic time since which the device has owed an answer."""
+        self._busy_since: float | None = None
         self._tell = tell
         self._sessions: Sessions | None = None
         self._lock = trio.Lock()
@@ -99,9 +101,22 @@ class Crypto:
                         await self._tell(f"{self.path} is back")
                     return result
 
+    async def watch(self) -> None:
+        """Tell when the device does not answer, and when it does again, until cancelled."""
+        told = False
+        while True:
+            await trio.sleep(WATCHING)
+            since = self._busy_since
+            hangs = since is not None and time.monotonic() - since > HANGING
+            if hangs and not told:
+                await self._tell(f"{self.path} does not answer; what is typed waits for it")
+            elif told and not hangs:
+                await self._tell(f"{self.path} answers again")
+            told = hangs
+
     async def _attempt(self, work: Callable[[Sessions], T]) -> T:
         job = _Job(self.path, self._sessions)
-        self.busy_since = time.monotonic()
+        self._busy_since = time.monotonic()
         try:
             # A thread: a device that does not answer must not keep Ctrl-C from working.
             result = await trio.to_thread.run_sync(job.run, work, abandon_on_cancel=True)
@@ -110,7 +125,7 @@ class Crypto:
             job.abandon()
             raise
         finally:
-            self.busy_since = None
+            self._busy_since = None
         self._sessions = job.sessions
         return result
 

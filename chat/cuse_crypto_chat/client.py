@@ -17,7 +17,7 @@ from cuse_crypto_chat.session import Finished, Session
 from cuse_crypto_chat.text import printable
 
 HELP = "/who  who is here    /quit  leave    //text  say something that begins with a slash"
-STATUS_INTERVAL = 0.5
+STATUS_INTERVAL = 0.2
 """Seconds."""
 
 Dial = Callable[[], Awaitable[trio.SocketStream]]

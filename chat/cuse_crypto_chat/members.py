@@ -27,8 +27,10 @@ MAX_STRANGERS = 1024
 """With so many streams, the oldest that has proven nothing yet is forgotten for a new one."""
 MAX_ENDED = 65536
 """Streams that have ended, which must not come back while we are here."""
-MAX_HELD = 64
-"""Records of a stranger that wait for its greeting."""
+MAX_HELD = 4 << 20
+"""Bytes of records, of all strangers together, that wait for greetings."""
+HELD_COST = 512
+"""Bytes that a short one takes."""
 MAX_ALARMS = 20
 """About one stream; after that it is not listened to any more."""
 MAX_INSTANCES = 4096
@@ -83,6 +85,7 @@ class Stream:
         self.confirmed_us = False
         self.instance = b""
         self.held: list[tuple[Header, Body]] = []
+        self.held_cost = 0
         self.saw_hello = self.readable = False
         self.alarms = self.missing = 0
         self.said_silent = self.said_late = self.said_text = False
@@ -98,6 +101,7 @@ class Members:
         self._streams: OrderedDict[bytes, Stream] = OrderedDict()
         self._ended: set[bytes] = set()
         self._blamed = 0
+        self._held = 0
         self.strangers_unread = 0
         """Streams of which no record could be opened: another secret, or another room."""
         self.anybody_read = False
@@ -186,7 +190,7 @@ class Members:
     def _forget_a_stranger(self) -> None:
         for stream in self._streams.values():
             if stream.state is State.STRANGER:
-                del self._streams[stream.id]
+                self._end(stream)
                 return
 
     def _unreadable(
@@ -211,8 +215,17 @@ class Members:
         # Only what is seen from its very first record on can be shown before it is proven fresh.
         if isinstance(body, Hello) and header.sequence == 0:
             stream.saw_hello = True
-        if stream.saw_hello and len(stream.held) < MAX_HELD:
+        cost = HELD_COST + (len(body.text) if isinstance(body, Text) else 0)
+        if stream.saw_hello and self._held + cost <= MAX_HELD:
             stream.held.append((header, body))
+            stream.held_cost += cost
+            self._held += cost
+
+    def _release(self, stream: Stream) -> list[tuple[Header, Body]]:
+        held, stream.held = stream.held, []
+        self._held -= stream.held_cost
+        stream.held_cost = 0
+        return held
 
     def _greeting(self, stream: Stream, body: Greeting, now: float) -> Iterator[Outcome]:
         if stream.state is not State.STRANGER:
@@ -224,10 +237,9 @@ class Members:
         stream.name = self._display_name(body.name, stream)
         stream.next = 0 if stream.saw_hello else body.next
         yield Joined(stream.name, now, here=not stream.saw_hello)
-        for header, held in stream.held:
+        for header, held in self._release(stream):
             if stream.state is State.MEMBER:
                 yield from self._in_order(stream, header, held, now)
-        stream.held = []
         if stream.state is State.MEMBER and stream.next < body.next:
             yield from self._missing(stream, body.next, now)
 
@@ -286,7 +298,7 @@ class Members:
         if stream.state is State.MEMBER:
             self._ended.add(stream.id)
         stream.state = State.ENDED
-        stream.held = []
+        self._release(stream)
         self._streams.pop(stream.id, None)
 
     def _display_name(self, name: str, stream: Stream) -> str:

@@ -234,7 +234,10 @@ class _Talker:
                 await self.sealer.check()
             if self._talks:
                 self.screen = self._make_screen()
-            yield
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(crypto.watch)
+                yield
+                nursery.cancel_scope.cancel()
         finally:
             crypto.close()
 
