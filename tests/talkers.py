@@ -3,6 +3,9 @@
 import signal
 import subprocess
 import sys
+import threading
+
+SECONDS = 30.0
 
 OURS = sys.executable, "-m", "cuse_crypto", "chat"
 
@@ -20,8 +23,14 @@ class Talker:
         )
 
     def hear(self) -> str:
+        """The next line; a program that says nothing for long is killed, and has said ""."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
+        killing = threading.Timer(SECONDS, self.process.kill)
+        killing.start()
+        try:
+            return self.process.stdout.readline().rstrip("\n")
+        finally:
+            killing.cancel()
 
     def say(self, line: str) -> None:
         assert self.process.stdin is not None

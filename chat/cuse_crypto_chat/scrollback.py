@@ -57,7 +57,7 @@ def wrap(text: str, width: int) -> Iterator[str]:
     row, cells, blank = "", 0, 0
     for character in text:
         size = get_cwidth(character)
-        if cells + size > width:
+        while row and cells + size > width:
             cut = blank or len(row)
             yield row[:cut]
             row = row[cut:].lstrip(" ")

@@ -186,7 +186,7 @@ class _Talker:
         self._talks = talks
         self._classic = given["wire"] == "classic"
         self._check()
-        self.name = given["name"] or _user_name()
+        self.name = _clean(given["name"] or _user_name())
         self._keys = self._classic_keys() if self._classic else (self._room_key(), b"")
 
     def _check(self) -> None:
@@ -257,6 +257,12 @@ class _Talker:
             await self.screen.show(Notice(text, time.time()))
         else:
             announce(text)
+
+
+def _clean(name: str) -> str:
+    from cuse_crypto_chat.text import clean_name
+
+    return clean_name(name)
 
 
 def _user_name() -> str:
