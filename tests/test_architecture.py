@@ -27,7 +27,7 @@ SANS_IO = [
     "cuse_crypto/layout.py", "cuse_crypto/abi", "cuse_crypto/fuse/protocol.py",
     "cuse_crypto/wire/messages.py", "chat/cuse_crypto_chat/classic.py",
     "chat/cuse_crypto_chat/frames.py", "chat/cuse_crypto_chat/records.py",
-    "chat/cuse_crypto_chat/members.py",
+    "chat/cuse_crypto_chat/members.py", "chat/cuse_crypto_chat/stream.py",
 ]
 # fmt: on
 IO = {"os", "socket", "trio", "subprocess", "threading", "select", "mmap", "ctypes", "asyncio"}

@@ -64,18 +64,17 @@ def test_their_client_and_our_server(openssl_device: Service, compile_c: Compile
     program = compile_c(CLASSIC / "chat_client.c")
     with ours("serve", "--one-to-one", *arguments, stderr=subprocess.DEVNULL) as server:
         port = port_of(server)
-        with (
-            Talker(program, "127.0.0.1", port, device) as first,
-            Talker(program, "127.0.0.1", port, device) as second,
-        ):
-            for client in (first, second):
-                assert client.hear() == f"connected to 127.0.0.1 port {port}"
-            second.say("I wait for my turn")
+        with Talker(program, "127.0.0.1", port, device) as first:
+            assert first.hear() == f"connected to 127.0.0.1 port {port}"
             talk(first, "peer: ", server, "")
-            assert first.end() == 0
-            assert server.hear() == "I wait for my turn"
-            talk(second, "peer: ", server, "")
-            assert second.end() == 0
+            with Talker(program, "127.0.0.1", port, device) as second:
+                assert second.hear() == f"connected to 127.0.0.1 port {port}"
+                second.say("I wait for my turn")
+                talk(first, "peer: ", server, "")
+                assert first.end() == 0
+                assert server.hear() == "I wait for my turn"
+                talk(second, "peer: ", server, "")
+                assert second.end() == 0
         assert server.stop() == 0
 
 

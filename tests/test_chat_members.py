@@ -6,7 +6,7 @@ import pytest
 
 from cuse_crypto_chat import members
 from cuse_crypto_chat.events import Alarm, Cut, Joined, Left, Said
-from cuse_crypto_chat.members import Confirm, Greet, Members, Numbers, Outcome
+from cuse_crypto_chat.members import Confirm, Greet, Members, Outcome
 from cuse_crypto_chat.records import (
     BY_BODY,
     NOBODY,
@@ -19,6 +19,7 @@ from cuse_crypto_chat.records import (
     Seen,
     Text,
 )
+from cuse_crypto_chat.stream import Numbers
 
 OWN, HERS, HIS = b"o" * 16, b"h" * 16, b"i" * 16
 PROGRAM = b"p" * 16
@@ -209,7 +210,7 @@ def test_strangers_that_prove_nothing(room: Room) -> None:
 
 
 def test_a_server_cannot_fill_the_memory(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "MAX_STRANGERS", 10)
+    monkeypatch.setattr(members, "MAX_STREAMS", 10)
     monkeypatch.setattr(members, "MAX_HELD", 10_000)
     room.believes()
     for number in range(1000):

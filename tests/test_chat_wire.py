@@ -76,6 +76,7 @@ def test_welcome() -> None:
         for payload in (
             b"\0\2" + frame.payload[2:],
             frame.payload[:2] + b"\0\0" + frame.payload[4:],
+            frame.payload[:2] + b"\1\x2d" + frame.payload[4:],
             frame.payload[:4] + b"\0\0\0\0" + frame.payload[8:],
             frame.payload + b"\0",
         ):

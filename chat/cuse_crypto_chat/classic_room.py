@@ -10,7 +10,8 @@ import trio
 from cuse_crypto_chat import classic
 from cuse_crypto_chat.classic import Assembler, CutMessage
 from cuse_crypto_chat.classic_cipher import ClassicCipher
-from cuse_crypto_chat.host import FULL, Log
+from cuse_crypto_chat.host import FULL
+from cuse_crypto_chat.journal import Log
 from cuse_crypto_chat.room import Allowance, Member, Room
 from cuse_crypto_chat.text import printable
 

@@ -9,11 +9,11 @@ from cuse_crypto.errors import Failure
 from cuse_crypto_chat.dial import Patience, Unreachable
 from cuse_crypto_chat.events import Notice, Said
 from cuse_crypto_chat.link import Goodbye, Link, Lost, WrongServer
-from cuse_crypto_chat.members import Numbers
 from cuse_crypto_chat.outbox import Outbox
 from cuse_crypto_chat.screen import Screen, clock
 from cuse_crypto_chat.sealing import Sealer
 from cuse_crypto_chat.session import Finished, Session
+from cuse_crypto_chat.stream import Numbers
 from cuse_crypto_chat.text import printable
 
 HELP = "/who  who is here    /quit  leave    //text  say something that begins with a slash"

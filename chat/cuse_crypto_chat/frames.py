@@ -16,6 +16,8 @@ ROOM = 0
 MAX_REASON = 512
 """Bytes of what the server has to say in words."""
 MAX_MEMBERS = 4096
+MAX_KEEPALIVE = 300
+"""Seconds."""
 
 HEADER = struct.Struct(">IBxxxI")
 """Length of the payload in bytes, type, member."""
@@ -113,7 +115,9 @@ def unpack_welcome(frame: Frame) -> Welcome:
     """PeerError for another version, or what cannot be."""
     version, keepalive, largest = WELCOME.unpack_from(frame.payload)
     count, rest = divmod(len(frame.payload) - WELCOME.size, 4)
-    if version != VERSION or largest != MAX_RECORD or rest or not keepalive:
+    if rest or not 0 < keepalive <= MAX_KEEPALIVE:
+        raise PeerError(f"a WELCOME with {keepalive} s and {count} members")
+    if version != VERSION or largest != MAX_RECORD:
         raise PeerError(f"a WELCOME of version {version}, for records of {largest} bytes")
     return Welcome(
         frame.member, keepalive, struct.unpack_from(f">{count}I", frame.payload, WELCOME.size)

@@ -7,8 +7,6 @@ import contextlib
 import errno
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -16,6 +14,7 @@ import trio
 
 from cuse_crypto.errors import Failure
 from cuse_crypto_chat.dial import watch
+from cuse_crypto_chat.journal import Log
 from cuse_crypto_chat.room import Member, Room
 
 FULL = "Too many connected clients right now. Try again later."
@@ -27,8 +26,6 @@ REFUSING = 64
 WAITING = 16
 """Clients that may wait for their turn."""
 PART = 65536
-
-Log = Callable[[str], None]
 
 
 class Wire(Protocol):
@@ -195,32 +192,3 @@ def _listener(family: int, where: tuple[str, int]) -> trio.SocketListener:
         sock.close()
         raise
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-
-
-class Journal:
-    """Lines on standard output; a reader that stops reading loses lines, and stops nothing else."""
-
-    def __init__(self) -> None:
-        self._put, self._lines = trio.open_memory_channel[str](1024)
-
-    def log(self, text: str) -> None:
-        """One line, with the time of the day."""
-        with contextlib.suppress(trio.WouldBlock):
-            self._put.send_nowait(f"{time.strftime('%H:%M:%S')} {text}\n")
-
-    async def run(self) -> None:
-        """Write what was logged, until it is cancelled."""
-        async for line in self._lines:
-            data = "".join([line, *self._waiting()]).encode()
-            await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
-
-    def _waiting(self) -> Iterator[str]:
-        with contextlib.suppress(trio.WouldBlock):
-            while True:
-                yield self._lines.receive_nowait()
-
-
-def _write(data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        while data:
-            data = data[os.write(1, data) :]

@@ -6,7 +6,6 @@ whom to answer. Every rule of chat/WIRE.md about order, freshness and ends is in
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from enum import Enum
 from typing import NamedTuple
 
 from cuse_crypto_chat.events import Alarm, Cut, Event, Joined, Left, Said
@@ -21,9 +20,10 @@ from cuse_crypto_chat.records import (
     Seen,
     Text,
 )
+from cuse_crypto_chat.stream import Numbers, State, Stream
 from cuse_crypto_chat.text import clean_name
 
-MAX_STRANGERS = 1024
+MAX_STREAMS = 8192
 """With so many streams, the oldest that has proven nothing yet is forgotten for a new one."""
 MAX_ENDED = 65536
 """Streams that have ended, which must not come back while we are here."""
@@ -33,7 +33,6 @@ HELD_COST = 512
 """Bytes that a short one takes."""
 MAX_ALARMS = 20
 """About one stream; after that it is not listened to any more."""
-MAX_INSTANCES = 4096
 SILENCE = 90.0
 """Seconds after which a silent member is spoken of: it should have said that it is alive."""
 UNPROVEN = 10.0
@@ -64,37 +63,10 @@ class Confirm(NamedTuple):
 Outcome = Event | Greet | Confirm
 
 
-class State(Enum):
-    """Of a stream: a stranger's, a member's, one that was cut or has ended."""
-
-    STRANGER = 1
-    MEMBER = 2
-    ENDED = 3
-
-
-class Stream:
-    """What is known of one stream of another member."""
-
-    def __init__(self, stream: bytes, member: int, now: float) -> None:
-        self.id = stream
-        self.member = member
-        self.name = ""
-        self.state = State.STRANGER
-        self.since = self.heard = now
-        self.next = 0
-        self.confirmed_us = False
-        self.instance = b""
-        self.held: list[tuple[Header, Body]] = []
-        self.held_cost = 0
-        self.saw_hello = self.readable = False
-        self.alarms = self.missing = 0
-        self.said_silent = self.said_late = self.said_text = False
-
-
 class Members:
     """All streams but our own. Methods give what to show and to send, in order."""
 
-    def __init__(self, own: bytes, name: str, numbers: "Numbers") -> None:
+    def __init__(self, own: bytes, name: str, numbers: Numbers) -> None:
         self.own = own
         self._own_name = name
         self._numbers = numbers
@@ -182,7 +154,7 @@ class Members:
     def _find(self, name: bytes, member: int, now: float) -> tuple[Stream, bool]:
         if name in self._streams:
             return self._streams[name], False
-        if len(self._streams) >= MAX_STRANGERS:
+        if len(self._streams) >= MAX_STREAMS:
             self._forget_a_stranger()
         stream = self._streams[name] = Stream(name, member, now)
         return stream, True
@@ -306,21 +278,3 @@ class Members:
         name = clean_name(name)
         taken = {one.name for one in self.present() if one is not stream} | {self._own_name}
         return f"{name}~{stream.id.hex()[:6]}" if name in taken else name
-
-
-class Numbers:
-    """The last message number of each instance, over all connections: none is shown twice."""
-
-    def __init__(self) -> None:
-        self._last: OrderedDict[bytes, int] = OrderedDict()
-
-    def take(self, instance: bytes, number: int) -> int | None:
-        """How many are missing before this one; None if it was here already."""
-        last = self._last.get(instance)
-        if last is not None and number <= last:
-            return None
-        self._last[instance] = number
-        self._last.move_to_end(instance)
-        if len(self._last) > MAX_INSTANCES:
-            self._last.popitem(last=False)
-        return 0 if last is None else number - last - 1

@@ -23,6 +23,7 @@ class Pipe:
 
     def __init__(self, as_json: bool = False) -> None:
         self._json = as_json
+        self._writing = trio.Lock()
 
     async def run(self, lines: "trio.MemorySendChannel[str]") -> None:
         """Read lines until the end of input."""
@@ -42,6 +43,10 @@ class Pipe:
         """Write one line. Failure when nobody reads any more."""
         if isinstance(event, Said) and event.own:
             return
+        async with self._writing:
+            await self._write(event)
+
+    async def _write(self, event: Event) -> None:
         if self._json:
             await _write(1, json.dumps({"event": type(event).__name__.lower(), **event._asdict()}))
         elif isinstance(event, Said):

@@ -1,17 +1,19 @@
 """The server of the default wire: passes records on, and can read none of them."""
 
 import contextlib
+import math
 
 import trio
 
 from cuse_crypto_chat import frames
 from cuse_crypto_chat.frames import Frame, FrameReader, PeerError, Welcome
-from cuse_crypto_chat.host import FULL, Log
+from cuse_crypto_chat.host import FULL
+from cuse_crypto_chat.journal import Log
 from cuse_crypto_chat.room import Allowance, Member, Room
 
 PART = 65536
 JOINING = 10.0
-"""Seconds for a newcomer's first frame."""
+"""Seconds for a newcomer to say what it is."""
 KEEPALIVE = 15
 """Seconds between signs of life."""
 MISSED = 3
@@ -47,11 +49,15 @@ class Relay:
         """Let a client in, and pass on what it says."""
         reader = FrameReader("member")
         allowance = Allowance(self._rate)
+        joining = trio.move_on_after(JOINING)
         try:
-            while data := await self._bytes(stream, member):
-                for frame in reader.feed(data):
-                    self._take(frame, member)
-                await allowance.spend(len(data))
+            with joining:
+                while data := await self._bytes(stream, member):
+                    for frame in reader.feed(data):
+                        self._take(frame, member)
+                    if member.present:
+                        joining.deadline = math.inf
+                    await allowance.spend(len(data))
         except PeerError as error:
             member.put(frames.pack_reason("BYE", str(error)))
             member.dropped = f"it broke the protocol: {error}"
@@ -61,9 +67,6 @@ class Relay:
             member.dropped = "connection broken"
 
     async def _bytes(self, stream: trio.SocketStream, member: Member) -> bytes:
-        if not member.present:
-            with trio.fail_after(JOINING):
-                return bytes(await stream.receive_some(PART))
         for _ in range(MISSED):
             with trio.move_on_after(KEEPALIVE):
                 return bytes(await stream.receive_some(PART))

@@ -13,7 +13,8 @@ from cuse_crypto_chat.classic_talk import Broken, Lines, Talk
 from cuse_crypto_chat.client import Client
 from cuse_crypto_chat.dial import Patience
 from cuse_crypto_chat.events import Notice
-from cuse_crypto_chat.host import Host, Journal, Wire, address, listen
+from cuse_crypto_chat.host import Host, Wire, address, listen
+from cuse_crypto_chat.journal import Journal
 from cuse_crypto_chat.relay import Relay
 from cuse_crypto_chat.room import Member, Room
 from cuse_crypto_chat.screen import Screen

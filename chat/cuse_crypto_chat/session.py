@@ -14,12 +14,13 @@ from cuse_crypto.errors import Failure
 from cuse_crypto_chat import frames, records
 from cuse_crypto_chat.frames import Frame
 from cuse_crypto_chat.link import Goodbye, Link, Lost, words
-from cuse_crypto_chat.members import Confirm, Greet, Members, Numbers, Outcome
+from cuse_crypto_chat.members import Confirm, Greet, Members, Outcome
 from cuse_crypto_chat.outbox import Outbox
 from cuse_crypto_chat.outgoing import Letter, Outgoing, now_ms
 from cuse_crypto_chat.records import Alive, End, Greeting, Hello, RecordError, Text
 from cuse_crypto_chat.screen import Screen
 from cuse_crypto_chat.sealing import Sealer
+from cuse_crypto_chat.stream import Numbers
 
 T = TypeVar("T")
 
@@ -81,6 +82,7 @@ class Session:
         self._roster = set(roster)
         self._expected = expected
         self._settled = trio.Event()
+        self._ended = trio.Event()
         self._changed = trio.Event()
         self._passed_on = 0
         self._said_last = trio.current_time()
@@ -187,15 +189,19 @@ class Session:
         raise Finished(self._unconfirmed())
 
     async def _farewell(self) -> NoReturn:
-        """Say that it was all, and wait until the others have confirmed it."""
-        with trio.move_on_after(FAREWELL):
-            await self._post.send(Letter(End(now_ms())))
-            while len(self._outbox) or not self._end_passed_on() or self._unconfirmed():
+        """Say that it was all, and wait for as long as there is progress in its being confirmed."""
+        await self._post.send(Letter(End(now_ms())))
+        await self._ended.wait()
+        progress = None
+        while self._own.ended_as > self._passed_on or self._unconfirmed():
+            if progress != (self._passed_on, len(self._unconfirmed())):
+                progress = self._passed_on, len(self._unconfirmed())
+                deadline = trio.current_time() + FAREWELL
+            with trio.move_on_at(deadline) as waiting:
                 await self._changed.wait()
+            if waiting.cancelled_caught:
+                break
         raise Finished(self._unconfirmed())
-
-    def _end_passed_on(self) -> bool:
-        return 0 < self._own.ended_as <= self._passed_on
 
     def _unconfirmed(self) -> list[str]:
         return [one.name for one in self.members.present() if not one.confirmed_us]
@@ -215,6 +221,8 @@ class Session:
             ]
             data.append(frames.pack("PING", frames.TOKEN.pack(self._own.sent)))
             await self._link.send(b"".join(data))
+            if self._own.ended_as:
+                self._ended.set()
             if any(letter.member == frames.ROOM for letter in batch):
                 self._said_last = trio.current_time()
 
