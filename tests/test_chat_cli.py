@@ -273,17 +273,17 @@ def test_the_device_goes_and_comes_back(port: int, start_up: StartDevice, secret
     device = start_up("--engine", "openssl")
     other = start_up("--engine", "openssl")
     with (
-        ours(*connect(port, other.path, secret)) as reader,
-        ours(*connect(port, device.path, secret), stderr=subprocess.PIPE) as writer,
+        ours(*connect(port, other.path, secret, "--name", "reader")) as reader,
+        ours(*connect(port, device.path, secret, "--json")) as writer,
     ):
+        assert json.loads(writer.hear())["who"] == "reader"
         writer.say("before")
         assert reader.hear() == "before"
         device.stop()
         writer.say("meanwhile")
-        assert writer.process.stderr is not None
-        assert "what is typed waits for it" in writer.process.stderr.readline()
+        assert "what is typed waits for it" in json.loads(writer.hear())["text"]
         start_up("--engine", "openssl", name=device.path.name)
         assert reader.hear() == "meanwhile"
-        assert "is back" in writer.process.stderr.readline()
+        assert "is back" in json.loads(writer.hear())["text"]
         assert writer.end() == 0
         assert reader.end() == 0
