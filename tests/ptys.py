@@ -76,6 +76,14 @@ class Pty:
         """What the screen shows."""
         return "\n".join(self.lines())
 
+    def colour(self, text: str) -> str:
+        """Of the first character of ``text`` on the screen, as pyte names it."""
+        with self._lock:
+            for y, row in enumerate(self._screen.display):
+                if text in row:
+                    return str(self._screen.buffer[y][row.index(text)].fg)
+        raise AssertionError(f"the screen does not show {text}")
+
     def until(self, condition: Callable[[str], object], seconds: float = SECONDS) -> None:
         """Wait until the screen is such; fail with what it shows instead."""
         end = time.monotonic() + seconds

@@ -1,13 +1,12 @@
 """The default wire, with members, a server, and somebody between them who meddles; on the node."""
 
 import contextlib
-import struct
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
-from cuse_crypto_chat import client, members, session
+from cuse_crypto_chat import members, session
 from cuse_crypto_chat.events import Cut, Joined, Left
 from cuse_crypto_chat.frames import HEADER as FRAME
 from cuse_crypto_chat.host import FULL
@@ -348,26 +347,5 @@ def test_the_server_says_goodbye(openssl_device: Service) -> None:
             ended.set()
             await bob.done.wait()
             assert bob.screen.notices() == ["the server says goodbye: the server ends"]
-
-    run_chat(main)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"GET / HTTP/1.0\r\n\r\n",
-        struct.pack(">IBxxxI", 0xFFFFFFFF, 3, 0),
-        bytes(256),
-        client.HELP.encode(),
-    ],
-)
-def test_what_speaks_something_else_is_let_go(data: bytes) -> None:
-    async def main() -> None:
-        async with server() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(data)
-            answer = b""
-            while part := await stream.receive_some():
-                answer += part
-            assert b"a frame of type" in answer or b"bytes" in answer
 
     run_chat(main)

@@ -51,6 +51,8 @@ def test_a_talk(port: int, openssl_device: Service, secret: Path) -> None:
         alice.shows("alice hello, bob")
         bob.shows("alice hello, bob")
 
+        assert bob.colour("alice hello") not in ("default", bob.colour("hello, bob"))
+
         bob.type("half a sent")
         bob.shows("> half a sent")
         alice.type("I interrupt" + ENTER)

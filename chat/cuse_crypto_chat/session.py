@@ -12,6 +12,7 @@ import trio
 
 from cuse_crypto.errors import Failure
 from cuse_crypto_chat import frames, records
+from cuse_crypto_chat.events import Notice
 from cuse_crypto_chat.frames import Frame
 from cuse_crypto_chat.link import Goodbye, Link, Lost, words
 from cuse_crypto_chat.members import Confirm, Greet, Members, Outcome
@@ -190,6 +191,8 @@ class Session:
 
     async def _farewell(self) -> NoReturn:
         """Say that it was all, and wait for as long as there is progress in its being confirmed."""
+        if not self.members.present() and not self._screen.interactive:
+            await self._screen.show(Notice("nobody else is here", time.time()))
         await self._post.send(Letter(End(now_ms())))
         await self._ended.wait()
         progress = None
