@@ -1,15 +1,16 @@
 """The chat in a real terminal: what the screen shows, and what keys do."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service, StartDevice, start
+from tests.conftest import PROJECT, Compile, Service, StartDevice, start
 from tests.ptys import CTRL_C, CTRL_D, ENTER, PAGE_DOWN, PAGE_UP, Pty
-from tests.talkers import ours
+from tests.talkers import Talker, ours
 
 pytestmark = pytest.mark.node
 
@@ -193,3 +194,35 @@ def test_one_to_one(openssl_device: Service, secret: Path) -> None:
                 assert server.stop() == 0
                 assert bob.wait() == 0
                 bob.shows("the server says goodbye")
+
+
+@pytest.mark.parametrize("wire", ["sealed", "classic"])
+def test_one_to_one_from_a_terminal(
+    wire: str, openssl_device: Service, secret: Path, compile_c: Compile
+) -> None:
+    device = openssl_device.path
+    options = "chat", "serve", "--one-to-one", "--host", "127.0.0.1", "--port", 0
+    keys = ("--wire", "classic") if wire == "classic" else ("--secret-file", secret)
+    with Pty(*options, "--device", device, *keys, "--name", "host") as server:
+        server.shows("ready: 127.0.0.1 port ")
+        found = re.search(r"port (\d+)", server.text())
+        assert found
+        port = int(found[1])
+        if wire == "classic":
+            program = compile_c(PROJECT / "chat" / "classic" / "chat_client.c")
+            client = Talker(program, "127.0.0.1", port, device)
+            assert client.hear() == f"connected to 127.0.0.1 port {port}"
+            server.shows("keeps nothing secret", "connected to 127.0.0.1:")
+        else:
+            client = ours(*connect(port, device, secret, "eve")[1:])
+            server.shows("eve joined", "host  2 here")
+        with client:
+            client.say("hello")
+            server.shows(" hello")
+            server.type("hello yourself" + ENTER)
+            assert client.hear() == ("peer: " if wire == "classic" else "") + "hello yourself"
+            assert client.end() == 0
+        server.shows("peer left" if wire == "classic" else "eve left")
+        server.type(CTRL_C)
+        assert server.wait() == 0
+        assert server.modes() == server.before

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
@@ -34,7 +34,7 @@ class Settings(NamedTuple):
     rate: float
 
 
-Announce = Callable[[str], None]
+Announce = Callable[[str], Awaitable[None]]
 
 
 async def serve_room(
@@ -58,7 +58,7 @@ async def serve_room(
 async def _host(host: Host, settings: Settings, announce: Announce, ended: trio.Event) -> None:
     listeners = listen(settings.host, settings.port)
     port = listeners[0].socket.getsockname()[1]
-    announce(f"ready: {settings.host} port {port}")
+    await announce(f"ready: {settings.host} port {port}")
     await host.run(listeners, ended)
 
 

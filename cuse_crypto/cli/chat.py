@@ -76,13 +76,15 @@ async def _serve(settings: "Settings", talker: Talker, one_to_one: bool) -> None
 
     async with until_signalled() as ended, talker.prepared():
         if not one_to_one:
-            await servers.serve_room(settings, talker.cipher, announce, ended)
+            await servers.serve_room(settings, talker.cipher, talker.announce, ended)
         elif talker.cipher:
-            await servers.talk_classic(settings, talker.cipher, talker.screen, announce, ended)
+            await servers.talk_classic(
+                settings, talker.cipher, talker.screen, talker.announce, ended
+            )
         else:
             assert talker.sealer
             await servers.talk_sealed(
-                settings, talker.sealer, talker.name, talker.screen, announce, ended
+                settings, talker.sealer, talker.name, talker.screen, talker.announce, ended
             )
 
 

@@ -139,6 +139,13 @@ class Talker:
 
         return Terminal()
 
+    async def announce(self, text: str) -> None:
+        """On standard output, or where that is taken by a talk, on its screen."""
+        if self._talks and self.screen.interactive:
+            await self._tell(text)
+        else:
+            announce(text)
+
     async def _tell(self, text: str) -> None:
         from cuse_crypto_chat.events import Notice
 
