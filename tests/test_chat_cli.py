@@ -148,6 +148,15 @@ def test_nobody_is_there(openssl_device: Service, secret: Path) -> None:
         assert f"127.0.0.1 port {port}: connection refused; is " in line
 
 
+@pytest.mark.node
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 100, ".."])
+def test_hosts_that_are_none(host: str, openssl_device: Service) -> None:
+    device = str(openssl_device.path)
+    line = one_line_of(["connect", host, "--wire", "classic", "--device", device])
+    assert f"{host} port 35001: " in line
+    assert "; is a chat server running there" in line
+
+
 CLASSIC = ["connect", "127.0.0.1", "--wire", "classic"]
 
 

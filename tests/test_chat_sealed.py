@@ -329,6 +329,27 @@ def test_the_end_of_input_waits_for_everybody(openssl_device: Service) -> None:
     run_chat(main)
 
 
+def test_all_leave_at_once(openssl_device: Service) -> None:
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            port = await stack.enter_async_context(server())
+            names = [f"member{number}" for number in range(6)]
+            everybody = [
+                await stack.enter_async_context(member(port, name, openssl_device.path))
+                for name in names
+            ]
+            for one, name in zip(everybody, names, strict=True):
+                await one.screen.until_joined(*(set(names) - {name}))
+            for one in everybody:
+                one.screen.end()
+            for one in everybody:
+                assert await one.fails() == ""
+                assert not one.screen.alarms()
+                assert not any(isinstance(event, Cut) for event in one.screen.events)
+
+    run_chat(main)
+
+
 def test_too_many(openssl_device: Service) -> None:
     async def main() -> None:
         async with server(max_clients=1) as port, member(port, "bob", openssl_device.path) as bob:

@@ -25,6 +25,8 @@ async def dial(host: str, port: int) -> trio.SocketStream:
             stream = await trio.open_tcp_stream(host, port)
     except trio.TooSlowError:
         raise Unreachable("it does not answer") from None
+    except UnicodeError:
+        raise Unreachable("that is no name of a host") from None
     except OSError as error:
         raise Unreachable(_in_words(error)) from None
     watch(stream)

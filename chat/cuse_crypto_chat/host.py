@@ -160,8 +160,9 @@ def listen(host: str, port: int) -> list[trio.SocketListener]:
     """Sockets for the addresses of ``host``; ``::`` is IPv4 as well, by one socket. Failure."""
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise Failure(f"--host {host}: {error.strerror}; name an address of this machine") from None
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no name of a host"
+        raise Failure(f"--host {host}: {why}; name an address of this machine") from None
     listeners = []
     try:
         for family, _, _, _, where in infos:

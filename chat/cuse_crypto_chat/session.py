@@ -83,6 +83,7 @@ class Session:
         self._roster = set(roster)
         self._expected = expected
         self._settled = trio.Event()
+        self._said_all = False
         self._ended = trio.Event()
         self._changed = trio.Event()
         self._passed_on = 0
@@ -150,6 +151,8 @@ class Session:
 
     async def _show(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
+            if isinstance(outcome, Greet | Confirm) and self._said_all:
+                continue  # END is the last record.
             if isinstance(outcome, Greet):
                 greeting = Greeting(0, self._outbox.instance, now_ms(), self._outbox.name)
                 await self._post.send(Letter(greeting, outcome.member, outcome.stream))
@@ -193,6 +196,7 @@ class Session:
         """Say that it was all, and wait for as long as there is progress in its being confirmed."""
         if not self.members.present() and not self._screen.interactive:
             await self._screen.show(Notice("nobody else is here", time.time()))
+        self._said_all = True
         await self._post.send(Letter(End(now_ms())))
         await self._ended.wait()
         progress = None
@@ -233,11 +237,9 @@ class Session:
         while True:
             await trio.sleep(TICK)
             await self._show(self.members.overdue(time.time()))
-            if trio.current_time() - self._said_last > ALIVE and not self._letters_wait():
+            silent = trio.current_time() - self._said_last > ALIVE
+            if silent and not self._said_all and not self._post.statistics().current_buffer_used:
                 await self._post.send(Letter(Alive(now_ms())))
-
-    def _letters_wait(self) -> bool:
-        return self._letters.statistics().current_buffer_used > 0
 
     def _pulse(self) -> None:
         self._changed.set()
