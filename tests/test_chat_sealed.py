@@ -10,7 +10,7 @@ from cuse_crypto_chat import members, session
 from cuse_crypto_chat.events import Cut, Joined, Left
 from cuse_crypto_chat.frames import HEADER as FRAME
 from cuse_crypto_chat.host import FULL
-from cuse_crypto_chat.records import BY_BODY, HEADER, SIZES, Text
+from cuse_crypto_chat.records import BY_BODY, HEADER, SIZES, Seen, Text
 from cuse_crypto_chat.screen import in_words
 from tests.chatting import KEY, Meddle, Member, Proxy, member, run_chat, server
 from tests.conftest import Service
@@ -346,6 +346,39 @@ def test_all_leave_at_once(openssl_device: Service) -> None:
                 assert await one.fails() == ""
                 assert not one.screen.alarms()
                 assert not any(isinstance(event, Cut) for event in one.screen.events)
+
+    run_chat(main)
+
+
+def test_who_is_leaving_greets_nobody(
+    openssl_device: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "FAREWELL", 1.0)
+
+    def no_seen(count: int, frame: bytes) -> list[bytes]:
+        kind = HEADER.unpack_from(frame, FRAME.size)[1]
+        return [] if kind == BY_BODY[Seen].number else [frame]
+
+    async def main() -> None:
+        async with server() as port:
+            proxy = Proxy(port)
+            proxy.from_client = no_seen
+            async with (
+                proxy.running() as between,
+                member(between, "bob", openssl_device.path) as bob,
+                member(port, "alice", openssl_device.path) as alice,
+            ):
+                await alice.screen.until_joined("bob")
+                await bob.screen.until_joined("alice")
+                alice.screen.end()
+                await bob.screen.until(lambda s: any(isinstance(one, Left) for one in s.events))
+                async with member(port, "carol", openssl_device.path) as carol:
+                    await carol.screen.until_joined("bob")
+                    assert "by bob" in await alice.fails(), "who has not confirmed"
+                    carol.screen.say("are you there?")
+                    await bob.screen.until(lambda s: s.texts())
+                    assert carol.screen.joined() == ["bob"]
+                    assert not carol.screen.alarms() + bob.screen.alarms()
 
     run_chat(main)
 
