@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Service, StartDevice, start
-from tests.talkers import ours
+from tests.talkers import OURS, ours
 from tests.test_cli import one_line, run
 
 SECRET = "correct horse battery staple"
@@ -257,7 +257,7 @@ def test_nobody_reads_what_comes(port: int, openssl_device: Service, secret: Pat
     read, write = os.pipe()
     command = connect(port, device, secret)
     process = subprocess.Popen(
-        ["python3", "-m", "cuse_crypto", "chat", *command],
+        [*OURS, *command],
         stdin=subprocess.PIPE,
         stdout=write,
         stderr=subprocess.PIPE,
