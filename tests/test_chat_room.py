@@ -131,7 +131,7 @@ def test_two_hundred(openssl_device: Service, tmp_path: Path) -> None:
     service = start("chat", "serve", "--host", "127.0.0.1", "--port", "0")
     port = int(service.ready.split()[-1])
     try:
-        run_chat(partial(two_hundred, openssl_device, port, key, secret), 60)
+        run_chat(partial(two_hundred, openssl_device, port, key, secret), 120)
     finally:
         assert service.stop() == 0
 

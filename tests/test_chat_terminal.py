@@ -25,9 +25,9 @@ def secret(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Of a server."""
+    """Of a server; a test's clients have ended before the next one's are there."""
     service = start("chat", "serve", "--host", "127.0.0.1", "--port", "0")
     try:
         yield int(service.ready.split()[-1])
