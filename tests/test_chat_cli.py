@@ -216,6 +216,25 @@ def test_json(port: int, openssl_device: Service, secret: Path) -> None:
 
 
 @pytest.mark.node
+def test_after_the_end_of_input(port: int, openssl_device: Service, secret: Path) -> None:
+    device = openssl_device.path
+    with ours(*connect(port, device, secret, "--json", "--stay")) as listener:
+        assert listener.process.stdin is not None
+        listener.process.stdin.close()
+        with ours(*connect(port, device, secret, "--name", "writer", "--json")) as writer:
+            assert json.loads(writer.hear())["event"] == "joined"
+            writer.say("still there?")
+            assert writer.end() == 0
+        heard = [json.loads(listener.hear()) for _ in range(3)]
+        assert [one["event"] for one in heard] == ["joined", "said", "left"]
+        listener.process.send_signal(signal.SIGINT)
+        assert listener.process.wait(timeout=5) == 0
+    done = run("chat", *connect(port, device, secret), stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "cuse-crypto chat: nobody else is here\n"
+
+
+@pytest.mark.node
 def test_ctrl_c(port: int, openssl_device: Service, secret: Path) -> None:
     with ours(*connect(port, openssl_device.path, secret, "--json", "--name", "one")) as one:
         with ours(*connect(port, openssl_device.path, secret)) as other:
