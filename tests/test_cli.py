@@ -45,7 +45,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["device"], ["backend"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["up"], ["device"], ["backend"], ["bench"], ["doctor"]])
 def test_help(command: list[str]) -> None:
     done = run(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -91,11 +91,11 @@ class FakeMemory:
 class Caller:
     """A program that makes ioctls of one worker."""
 
-    def __init__(self, address: Address) -> None:
-        self.arena = Arena()
+    def __init__(self, address: Address, shared: bool = True) -> None:
+        self.queue = Queue(address, os.urandom(16), 0, deadline=5, shared=shared)
+        self.arena = self.queue.arena
         self.memory = FakeMemory(self.arena)
-        self.queue = Queue(address, os.urandom(16), 0, deadline=5)
-        self.marshal = Cryptodev(ioctls.IOCTLS, self.arena, self.queue)
+        self.marshal = Cryptodev(ioctls.IOCTLS, self.queue)
         self.files = OpenFiles()
         self.claims = 0
 
@@ -147,10 +147,11 @@ def backend(address: Address) -> Iterator[Backend]:
     running.stop()
 
 
-@pytest.fixture
-def caller(address: Address, backend: Backend) -> Iterator[Caller]:
-    one = Caller(address)
+@pytest.fixture(params=[True, False], ids=["shared", "inline"])
+def caller(address: Address, backend: Backend, request: pytest.FixtureRequest) -> Iterator[Caller]:
+    one = Caller(address, request.param)
     yield one
+    assert bool(one.queue.shared) == request.param or one.queue._connection is None
     one.queue.close()
 
 

@@ -39,15 +39,17 @@ class SlowEngine(OpensslEngine):
         self.asked = threading.Event()
 
     def session(self, algorithms: Algorithms, keys: Keys) -> OpensslSession:
-        engine = self
+        session = OpensslSession(algorithms, keys)
+        compute = session.short
+        assert compute
 
-        class SlowSession(OpensslSession):
-            def crypt(self, *arguments: Any) -> bytes:
-                engine.asked.set()
-                assert engine.may_go_on.wait(20)
-                return super().crypt(*arguments)
+        def short(*arguments: Any) -> None:
+            self.asked.set()
+            assert self.may_go_on.wait(20)
+            compute(*arguments)
 
-        return SlowSession(algorithms, keys)
+        session.short = short
+        return session
 
 
 class FakeNode:
@@ -136,20 +138,25 @@ def engine() -> Iterator[SlowEngine]:
 
 
 @pytest.fixture
-def kernel(tmp_path: Path, engine: SlowEngine) -> Iterator[Kernel]:
+def serving(tmp_path: Path, engine: SlowEngine) -> Iterator[Server]:
     backend = Backend(Address.parse(f"unix:{tmp_path}/s"), engine)
-    node = FakeNode()
-    serving = Server(node, backend.address, workers=4, deadline=20)
-    thread = threading.Thread(target=trio.run, args=[serving.run], daemon=True)
+    server = Server(FakeNode(), backend.address, workers=4, deadline=20)
+    thread = threading.Thread(target=trio.run, args=[server.run], daemon=True)
     thread.start()
-    yield Kernel(node)
+    yield server
     engine.may_go_on.set()
-    node.abort()
+    server.node.abort()
     thread.join(10)
     assert not thread.is_alive()
-    assert not serving.tickets
-    node.close()
+    assert (server.tickets, server.short) == ({}, {})
+    server.node.close()
     backend.stop()
+
+
+@pytest.fixture
+def kernel(serving: Server) -> Kernel:
+    assert isinstance(serving.node, FakeNode)
+    return Kernel(serving.node)
 
 
 class Buffers:
@@ -268,6 +275,23 @@ def test_who_is_killed_is_let_go_at_once(
     engine.may_go_on.set()
     assert kernel.is_silent()
     assert buffers.dst.raw == bytes(64)
+
+
+def test_a_back_end_that_is_silent_for_too_long(
+    kernel: Kernel, buffers: Buffers, engine: SlowEngine, serving: Server
+) -> None:
+    handle = kernel.open()
+    ses = new_session(kernel, handle, buffers)
+    serving.patrol.deadline = 0.1
+    engine.may_go_on.clear()
+    unique = kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(ses), ctypes.addressof(buffers.op))
+    assert kernel.receive()[:2] == (unique, errno.EIO)
+    engine.may_go_on.set()
+    assert kernel.is_silent()
+    assert buffers.dst.raw == bytes(64)
+    serving.patrol.deadline = 20.0
+    unique = kernel.ioctl(handle, "CIOCCRYPT", buffers.crypt(ses), ctypes.addressof(buffers.op))
+    assert kernel.receive()[:2] == (unique, 0)
 
 
 def test_more_callers_than_workers(kernel: Kernel, buffers: Buffers, engine: SlowEngine) -> None:

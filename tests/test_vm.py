@@ -19,7 +19,8 @@ BOOT_AND_TESTS = 1500.0
 MACHINES = {
     # Not what only looks at the command line, or needs no kernel: emulation is slow.
     "node": "tests/test_node.py tests/test_chat_programs.py tests/test_af_alg.py "
-    "tests/test_engines.py tests/test_cli.py::test_up_ends_in_order "
+    "tests/test_engines.py tests/test_bench.py::test_af_alg "
+    "tests/test_cli.py::test_up_ends_in_order "
     "tests/test_cli.py::test_a_killed_child_ends_up tests/test_cli.py::test_name_taken",
     # Of the 32-bit programs one: what they ask differs from the 64-bit ones in layouts alone.
     "conformance": "tests/test_conformance.py -k '64 or sessions or retry'",

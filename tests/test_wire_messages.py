@@ -179,5 +179,7 @@ def test_protocol_document() -> None:
     text = (Path(messages.__file__).parent / "PROTOCOL.md").read_text()
     assert f"{messages.MAX_PAYLOAD} bytes" in text
     assert f"{messages.MAGIC:#x}" in text
+    assert f"The file has {messages.AREA_SIZE} bytes" in text
+    assert f"in its middle, at {messages.AREA_REPLY}" in text
     for field in HEADER.fields:
         assert f"| {field.name} | {field.offset} | {field.size} |" in text

@@ -12,7 +12,7 @@ from cuse_crypto.abi.algorithms import CIPHERS, MACS
 from cuse_crypto.abi.structs import CRYPTO_HMAC_MAX_KEY_LEN
 from cuse_crypto.wire.messages import NO_SUCH_HANDLE
 from cuse_crypto_backend.engines import Engine, EngineFile, EngineSession
-from cuse_crypto_backend.engines.engine import Algorithms, Keys
+from cuse_crypto_backend.engines.engine import Algorithms, Keys, Short
 
 
 @dataclass(slots=True)
@@ -22,6 +22,16 @@ class Session:
     algorithms: Algorithms
     engine: EngineSession
     lock: threading.Lock = field(default_factory=threading.Lock)
+    iv_size: int = field(init=False)
+    block_size: int = field(init=False)
+    short: Short | None = field(init=False)
+    """Of a cipher alone."""
+
+    def __post_init__(self) -> None:
+        cipher, mac = self.algorithms
+        self.iv_size = cipher.iv_size if cipher else 0
+        self.block_size = cipher.block_size if cipher else 1
+        self.short = None if mac else self.engine.short
 
 
 @dataclass(slots=True)
@@ -48,6 +58,7 @@ class Guest:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._files: dict[int, File] = {}
+        self.get = self._files.get
         self._lock = threading.RLock()
         self.queues = 0
 

@@ -4,6 +4,7 @@ trio listens and ends; the threads block in their sockets. A message that breaks
 its connection and nothing else.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -15,12 +16,14 @@ import trio
 
 from cuse_crypto.abi.structs import Cop
 from cuse_crypto.wire import messages
-from cuse_crypto.wire.area import KEPT, Area
-from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
-from cuse_crypto.wire.messages import MAX_PAYLOAD, PeerError, Request
+from cuse_crypto.wire.area import KEPT, Area, check_file
+from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent, close_all
+from cuse_crypto.wire.messages import MAX_PAYLOAD, Feature, PeerError, Received, Request
+from cuse_crypto.wire.shared import Pipe, SharedConnection
 from cuse_crypto_backend.checks import GROWTH, check_auth
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.engine import SLACK, AuthRequest, Hashing, Keys
+from cuse_crypto_backend.express import Express
 from cuse_crypto_backend.guests import Guest, Guests
 
 log = logging.getLogger(__name__)
@@ -73,19 +76,19 @@ class Server:
         channel = Channel(self, sock)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_shut_when_cancelled, channel.connection)
+                nursery.start_soon(_shut_when_cancelled, channel)
                 await trio.to_thread.run_sync(channel.run, limiter=limiter)
                 nursery.cancel_scope.cancel()
         finally:
             sock.close()
 
 
-async def _shut_when_cancelled(connection: Connection) -> None:
-    """A thread that blocks in its socket is woken by the end of the socket."""
+async def _shut_when_cancelled(channel: "Channel") -> None:
+    """A thread that blocks in its connection is woken by the end of it."""
     try:
         await trio.sleep_forever()
     finally:
-        connection.shut()
+        channel.shut()
 
 
 class Channel:
@@ -94,9 +97,12 @@ class Channel:
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._server = server
         self.connection = Connection(sock, HELLO_DEADLINE)
-        self._areas = Area(_BUFFER), Area(_BUFFER)
+        self._areas = [Area(_BUFFER), Area(_BUFFER)]
         self._request, self._reply = (area.view for area in self._areas)
         self._guest = Guest(server.engine)
+        self._inline = True
+        """The request's segments came along; so do the reply's."""
+        self._ended = False
 
     def run(self) -> None:
         """Answer until the peer goes or breaks the protocol."""
@@ -105,23 +111,46 @@ class Channel:
             name = self._hello()
             if name is not None:
                 self.connection.set_deadline(0)
-                while (message := self.connection.receive(self._request)) is not None:
-                    self._answer(messages.unpack_request(message))
-                    if len(message) > KEPT:
-                        self._trim()
+                self._serve()
         except PeerError as error:
             log.warning("dropped a front end: %s", error)
         except (ConnectionLost, PeerSilent) as error:
             log.debug("lost a front end: %s", error)
+        except Exception:
+            log.exception("a bug, which ends the connection of a front end")
         finally:
             if name is not None:
                 self._server.guests.leave(name)
+            self.connection.close()
+
+    def shut(self) -> None:
+        """Wake the thread for its end, from any other."""
+        self._ended = True
+        self.connection.shut()
+
+    def _serve(self) -> None:
+        connection, buffer = self.connection, self._request
+
+        def receive() -> Received | None:
+            return connection.receive(buffer)
+
+        if isinstance(connection, SharedConnection):
+            receive = Express(self._guest, connection, buffer, self._reply).receive
+        while (received := receive()) is not None:
+            self._inline = messages.read_length(received) == len(received)
+            self._answer(messages.unpack_request(received, connection.area))
+            if len(received) > KEPT:
+                self._trim()
 
     def _hello(self) -> bytes | None:
         """Agree with the peer; the guest's name, or None if it left without a word."""
-        message = self.connection.receive(self._request)
-        if message is None:
-            return None
+        message, given = self.connection.receive_first(self._request, 2)
+        try:
+            return None if message is None else self._welcome(message, given)
+        finally:
+            close_all(given)
+
+    def _welcome(self, message: Received, given: list[int]) -> bytes:
         request = messages.unpack_request(message)
         if request.message.name != "HELLO" or request.body.magic != messages.MAGIC:
             raise PeerError("it is no front end of cuse-crypto")
@@ -136,14 +165,40 @@ class Channel:
             raise PeerError("it has no room for the list of algorithms")
         at = request.message.reply_offset
         self._reply[at : at + len(listed)] = listed
-        body = messages.Welcome(messages.VERSION, 0, 0, MAX_PAYLOAD, engine.name.encode())
         self._guest = self._server.guests.enter(name)
         try:
-            self._send(request, body, (len(listed),))
+            if request.body.features & Feature.SHARED and len(given) == 2:
+                self._share(request, given, (len(listed),))
+            else:
+                self._send(request, self._welcome_body(0), (len(listed),))
         except BaseException:
             self._server.guests.leave(name)
             raise
         return name
+
+    def _share(self, request: Request, given: list[int], segments: tuple[int, ...]) -> None:
+        """Say that the memory of the peer is used from now on, and use it."""
+        fd, writing = given
+        check_file(fd, messages.AREA_SIZE)
+        area = Area(messages.AREA_SIZE, fd)
+        with contextlib.ExitStack() as undo:
+            pipe = Pipe()
+            undo.callback(pipe.close)
+            body = self._welcome_body(Feature.SHARED)
+            self._send(request, body, segments, descriptors=(pipe.writing,))
+            pipe.give()
+            parts = area.view[: messages.AREA_REPLY], area.view[messages.AREA_REPLY :]
+            self.connection = SharedConnection(self.connection, pipe, writing, parts[0])
+            undo.pop_all()
+        given.remove(writing)
+        if self._ended:
+            self.connection.shut()
+        self._areas = [area]
+        self._request, self._reply = parts
+
+    def _welcome_body(self, features: int) -> messages.Welcome:
+        name = self._server.engine.name.encode()
+        return messages.Welcome(messages.VERSION, 0, features, MAX_PAYLOAD, name)
 
     def _trim(self) -> None:
         for area in self._areas:
@@ -164,9 +219,17 @@ class Channel:
         else:
             self._send(request, (), segments)
 
-    def _send(self, request: Request, body: Any, segments: tuple[int, ...]) -> None:
-        length = messages.pack_reply(self._reply, request.message, request.tag, body, segments)
-        self.connection.send(self._reply[:length])
+    def _send(
+        self,
+        request: Request,
+        body: Any,
+        segments: tuple[int, ...],
+        descriptors: tuple[int, ...] = (),
+    ) -> None:
+        message = request.message
+        length = messages.pack_reply(self._reply, message, request.tag, body, segments)
+        head = 0 if self._inline else message.reply_offset
+        self.connection.send(self._reply[:length], head, descriptors)
 
     def _fail(self, request: Request, status: int) -> None:
         length = messages.pack_error(self._reply, request.message, request.tag, status)

@@ -16,6 +16,7 @@ COMMANDS = {
     "device": "cuse_crypto.cli.device",
     "backend": "cuse_crypto.cli.backend",
     "chat": "cuse_crypto.cli.chat",
+    "bench": "cuse_crypto.cli.bench",
     "doctor": "cuse_crypto.cli.doctor",
     "include-dir": "cuse_crypto.cli.include_dir",
 }

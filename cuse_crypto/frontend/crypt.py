@@ -1,6 +1,6 @@
 """CIOCCRYPT: ciphers, hashes, and both in one.
 
-An operation goes to the back end in parts of a mebibyte, each with the chaining value that the one
+A long operation goes to the back end in parts, each with the chaining value that the one
 before has left, so that neither side ever holds more, whatever the length.
 """
 
@@ -17,13 +17,17 @@ from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.wire import messages
 
 CHUNK = 1 << 20
-"""The largest part of an operation that is one message, in bytes."""
+"""The largest operation that is one message, in bytes."""
+PART = 128 * 1024
+"""So large are the parts of longer ones: others on the same CPU may wait for one of them."""
 UNIT_MAX = 64 << 20
 """The largest operation that can only be done as a whole (XTS, overlapping buffers), in bytes."""
 
 _CRYPT = messages.BY_NAME["CRYPT"]
-_IV = REQUEST + _CRYPT.payload_offset
-_DST = REPLY + _CRYPT.reply_offset
+IV = REQUEST + _CRYPT.payload_offset
+"""Where the IV lies in the arena, and behind it the source."""
+DST = REPLY + _CRYPT.reply_offset
+"""Where the result lies."""
 _IV_OUT, _DIGEST_OUT = SMALL, SMALL + 64
 _START, _FINISH = 1, 2
 """Flags of the message: what happens to the hash before and after."""
@@ -93,7 +97,7 @@ class CryptCalls(Marshal):
             raise OSError(number, "an AEAD is for CIOCAUTHCRYPT")
         if not op.len and not session.mac:
             call.claim()
-            session.iv = bytes(self._view[_IV : _IV + iv_size])
+            session.iv = bytes(self._view[IV : IV + iv_size])
             return Result([], b"", session.iv)
         if plan.first < op.len and cipher and cipher.mode == "xts":
             raise OSError(errno.ENOMEM, "too long for a data unit")
@@ -105,13 +109,13 @@ class CryptCalls(Marshal):
         """Put IV and first part of the source into the arena, with the driver's checks between."""
         memory, iv_size = call.memory, session.iv_size
         given = bool(op.iv and iv_size)
-        at = _IV if given else _IV + iv_size
+        at = IV if given else IV + iv_size
         wanted = [Range(op.iv, iv_size)] if given else []
         if session.mac and not plan.unknown:
             # The hash starts between the two: after a fault in the IV it has not, after one in
             # the source it has.
             memory.copy_from_user(wanted, at)
-            wanted, at = [], _IV + iv_size
+            wanted, at = [], IV + iv_size
             session.hashing &= not plan.hashing.start
         if plan.held:
             memory.copy_from_user(plan.held, SMALL)
@@ -124,7 +128,7 @@ class CryptCalls(Marshal):
         if plan.wrong:
             raise OSError(errno.EINVAL, "no operation, or an odd length")
         if not given:
-            self._view[_IV : _IV + iv_size] = session.iv
+            self._view[IV : IV + iv_size] = session.iv
 
     def _in_parts(
         self,
@@ -137,13 +141,13 @@ class CryptCalls(Marshal):
         """The operation part by part; IV and first part are in the arena already."""
         hashing, length = plan.hashing, plan.first
         iv_size, cipher = session.iv_size, session.cipher
-        src_at = _IV + iv_size
+        src_at = IV + iv_size
         several = bool(session.mac) and not (hashing.start and hashing.finish)
         done = 0
         while True:
             start = hashing.start and not done
             finish = hashing.finish and done + length == op.len
-            iv = bytes(self._view[_IV:src_at])
+            iv = bytes(self._view[IV:src_at])
             dst, digest = self._crypt_part(call, session, op.op, length, Hashing(start, finish))
             self._claim(call, session, several)
             if cipher and length:
@@ -151,12 +155,13 @@ class CryptCalls(Marshal):
             elif cipher:
                 session.iv = iv
             done += length
-            written = [Piece(op.dst + done - length, _DST, length)] if cipher and length else []
+            written = [Piece(op.dst + done - length, DST, length)] if cipher and length else []
             if done == op.len:
                 return Result(written, digest, session.iv)
             call.memory.copy_to_user(written)
-            length = min(op.len - done, CHUNK)
-            self._view[_IV:src_at] = session.iv
+            self._queue.before_long()
+            length = min(op.len - done, PART)
+            self._view[IV:src_at] = session.iv
             if overlap is None:
                 call.memory.copy_from_user([Range(plan.source + done, length)], src_at)
             else:
@@ -164,18 +169,18 @@ class CryptCalls(Marshal):
 
     def _load(self, message: bytes) -> None:
         """Put IV and source where _crypt_part takes them from."""
-        self._put(0, message, _IV)
+        self._put(0, message, IV)
 
     def _crypt_part(
         self, call: Call, session: Session, op: int, length: int, hashing: Hashing
     ) -> tuple[memoryview, bytes]:
-        """Have the back end compute; ``dst``, which lies at _DST, and the digest."""
+        """Have the back end compute; ``dst``, which lies at DST, and the digest."""
         cipher, mac = session.cipher, session.mac
         flags = _START * hashing.start | _FINISH * hashing.finish
         body = messages.Crypt(call.file.fh, session.ses, op, flags)
         # The last block of key stream can be told only from a whole block of output.
         padding = -length % 16 if cipher and cipher.mode == "ofb" else 0
-        end = _IV + session.iv_size + length
+        end = IV + session.iv_size + length
         self._view[end : end + padding] = bytes(padding)
         size = length + padding if cipher else 0
         digest_size = mac.digest_size if mac and hashing.finish else 0
@@ -203,7 +208,7 @@ class CryptCalls(Marshal):
             raise
 
     def _next_iv(self, cipher: Cipher, op: int, iv: bytes, length: int, dst: memoryview) -> bytes:
-        src_at = _IV + len(iv)
+        src_at = IV + len(iv)
         if cipher.mode == "ofb":
             length = len(dst)
         return cipher.next_iv(op, iv, self._view[src_at : src_at + length], dst)
@@ -215,8 +220,8 @@ class CryptCalls(Marshal):
         copy = mmap.mmap(-1, op.len)
         for start in range(0, op.len, CHUNK):
             length = min(op.len - start, CHUNK)
-            call.memory.copy_from_user([Range(op.src + start, length)], _IV)
-            copy[start : start + length] = self._view[_IV : _IV + length]
+            call.memory.copy_from_user([Range(op.src + start, length)], IV)
+            copy[start : start + length] = self._view[IV : IV + length]
         return copy
 
 
@@ -225,7 +230,9 @@ def _plan(op: crypt_op, session: Session) -> Plan:
     unknown = op.op not in (Cop.ENCRYPT, Cop.DECRYPT)
     wrong = unknown or bool(cipher and op.len % cipher.block_size)
     chunk = UNIT_MAX if cipher and cipher.mode == "xts" else CHUNK
-    first = 0 if wrong or (cipher and cipher.is_aead) else min(op.len, chunk)
+    first = op.len if op.len <= chunk else PART
+    if wrong or (cipher and cipher.is_aead):
+        first = 0
     source, held = op.src, []
     if cipher is None and first and not op.flags & CopFlag.NO_ZC:
         # Without a copy, a hash alone is over src when it encrypts and over dst when it decrypts,

@@ -38,10 +38,15 @@ class Session:
     """An operation that went on with it was given up, and nobody knows whether it was done."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    @property
-    def iv_size(self) -> int:
-        """0 without a cipher."""
-        return self.cipher.iv_size if self.cipher else 0
+    iv_size: int = field(init=False)
+    """0 without a cipher."""
+    short: int = field(init=False)
+    """The block size of a cipher whose operations may go the short way; else 0."""
+
+    def __post_init__(self) -> None:
+        cipher = self.cipher
+        self.iv_size = cipher.iv_size if cipher else 0
+        self.short = cipher.block_size if cipher and cipher.mode == "cbc" and not self.mac else 0
 
 
 class Job(NamedTuple):
@@ -88,6 +93,8 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: dict[int, OpenFile] = {}
+        self.get = self._files.get
+        """The open file of a handle, or None."""
         self._numbers = itertools.count(1)
 
     def open(self) -> OpenFile:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.ioctls import Ioctl
-from cuse_crypto.frontend.arena import PAGE, READ, SCRATCH, Arena
+from cuse_crypto.frontend.arena import PAGE, READ, SCRATCH
 from cuse_crypto.frontend.files import OpenFile, Session
 from cuse_crypto.frontend.memory import CallerMemory, Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
@@ -64,14 +64,13 @@ class Call:
 
 
 class Marshal:
-    """The ioctls of one worker, which owns the arena and the queue."""
+    """The ioctls of one worker, which owns the queue and its arena."""
 
-    def __init__(self, rows: tuple[Ioctl, ...], arena: Arena, queue: Queue) -> None:
+    def __init__(self, rows: tuple[Ioctl, ...], queue: Queue) -> None:
         """``rows``: the table; each is a method of a class that inherits this one."""
         widths: tuple[Width, Width] = (32, 64)
         self._rows = {width: ioctls.by_number(rows, width) for width in widths}
-        self._arena = arena
-        self._view = arena.view
+        self._view = queue.arena.view
         self._queue = queue
 
     def ioctl(self, cmd: int, flags: int, call: Call) -> None:
@@ -113,15 +112,14 @@ class Marshal:
 
         StateLost where that, or repeating, would go on with a hash that is not there any more.
         """
-        request, reply = self._arena.request, self._arena.reply
         sizes = body, readable, writable
         try:
-            answer = self._queue.exchange(request, reply, message, *sizes, repeatable)
+            answer = self._queue.exchange(message, *sizes, repeatable)
             if answer.status == messages.NO_SUCH_HANDLE:
                 if not repeatable:
                     raise StateLost
                 self._tell(file, session)
-                answer = self._queue.exchange(request, reply, message, *sizes, repeatable)
+                answer = self._queue.exchange(message, *sizes, repeatable)
         except (BackendGone, StateLost):
             session.hashing = False
             raise

@@ -28,7 +28,8 @@ _ffi.cdef(
     """
 )
 _libc: Any = _ffi.dlopen(None)
-_readv, _writev = _libc.process_vm_readv, _libc.process_vm_writev
+readv, writev = _libc.process_vm_readv, _libc.process_vm_writev
+"""As the system calls; vectors are given by their addresses. -1 for an error."""
 
 
 class Range(NamedTuple):
@@ -105,7 +106,7 @@ class DirectMemory:
         except struct.error:
             raise _fault() from None
         local, remote = self._base + _LOCAL, self._base + _REMOTE
-        copied = _readv(self.pid, local, 1, remote, len(ranges), 0)
+        copied = readv(self.pid, local, 1, remote, len(ranges), 0)
         if copied != total:
             self._failed(copied)
 
@@ -123,7 +124,7 @@ class DirectMemory:
         except struct.error:
             raise _fault() from None
         count = len(pieces)
-        copied = _writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
+        copied = writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
         if copied != sum(sources[1::2]):
             self._failed(copied)
 

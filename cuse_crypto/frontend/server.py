@@ -1,20 +1,17 @@
-"""The server of one node: its workers, what they share, and the end of it all.
-
-There is always one worker more than is busy (up to a limit), so that a caller's signal is seen
-while others wait.
-"""
+"""The server of one node: its workers, what they share, and the end of it all."""
 
 import errno
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
 import trio
 
+from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.files import OpenFiles
+from cuse_crypto.frontend.patrol import Patrol
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.tickets import Ticket, is_dying
 from cuse_crypto.frontend.worker import Worker
@@ -23,13 +20,10 @@ from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
 
-FIRST_WORKERS = 2
 GRACE = 1.0
 """Seconds that a caller waits for the back end after a signal that does not kill it. Much longer
 than a part of an operation takes: a timer of the caller's must not keep it from getting anywhere.
 """
-WATCH = 0.1
-"""Seconds between two looks at callers that were signalled."""
 DRAIN = 1.0
 """Seconds that operations under way may still take when the node is removed."""
 GUEST_SIZE = 16
@@ -55,19 +49,18 @@ class Server:
         self.node = node
         self.files = OpenFiles()
         self.direct = direct
-        self.limit = workers
-        self.idle = 0
         self.tickets: dict[int, Ticket] = {}
         """The ioctls under way, by ``unique``."""
+        self.short: dict[int, int] = {}
+        """Those on the short way, and the callers' threads. Whoever pops one may answer it."""
+        self._signalled: dict[int, float] = {}
+        """When signals came for callers, by ``unique``, in seconds of time.monotonic()."""
         self._connect = partial(Queue, address, os.urandom(GUEST_SIZE), deadline=deadline)
         self._queues: list[Queue] = []
-        self._lock = threading.Lock()
-        self._stopping = False
+        self.crew = Crew(node.channel.fd, workers, self._new_worker)
+        self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
         self.ended = trio.Event()
         """Set when the node is gone, whoever took it away."""
-        self._start_worker: Callable[[], None] = lambda: None
-        self._start_watch: Callable[[], None] = lambda: None
-        self._watching = False
 
     def connect(self) -> str:
         """Meet the back end; the name of its engine. BackendGone if it is not there."""
@@ -80,33 +73,22 @@ class Server:
 
     async def run(self) -> None:
         """Serve until the end of the node."""
-        limiter = trio.CapacityLimiter(self.limit)
-        token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
-
-            def start() -> None:
-                if len(self._queues) < self.limit and not self._stopping:
-                    queue = self._connect(number=len(self._queues))
-                    self._queues.append(queue)
-                    run = Worker(self, queue).run
-                    nursery.start_soon(partial(trio.to_thread.run_sync, run, limiter=limiter))
-
-            def watch() -> None:
-                if not self._watching:
-                    self._watching = True
-                    nursery.start_soon(self._watch)
-
-            self._start_worker = partial(token.run_sync_soon, start)
-            self._start_watch = partial(token.run_sync_soon, watch)
-            for _ in range(min(FIRST_WORKERS, self.limit)):
-                start()
+            nursery.start_soon(self.patrol.run)
+            await self.crew.run()
+            nursery.cancel_scope.cancel()
         self.ended.set()
+
+    def _new_worker(self) -> Callable[[], None]:
+        queue = self._connect(number=len(self._queues))
+        queue.before_long = self.crew.ensure
+        self._queues.append(queue)
+        return Worker(self, queue).run
 
     async def stop(self) -> None:
         """Remove the node; what is under way may finish first, for a moment."""
-        self._stopping = True
         with trio.move_on_after(DRAIN):
-            while self.tickets:
+            while self.tickets or self.short:
                 await trio.sleep(0.01)
         self.abandon()
         self.node.abort()
@@ -115,47 +97,39 @@ class Server:
 
     def abandon(self) -> None:
         """The connection to the kernel ends, and lets the callers go: their memory is theirs."""
+        self.short.clear()
         for ticket in list(self.tickets.values()):
             ticket.interrupted = True
             ticket.take()
 
-    def taken(self) -> None:
-        """A worker has taken a request; if it was the last that was idle, start one more."""
-        with self._lock:
-            self.idle -= 1
-            busy = self.idle == 0
-        if busy:
-            self._start_worker()
-
-    def ready(self) -> None:
-        """A worker is about to wait for a request."""
-        with self._lock:
-            self.idle += 1
-
     def interrupt(self, unique: int) -> bool:
         """A signal for the caller of ``unique`` came; False if that request is not known (yet)."""
-        ticket = self.tickets.get(unique)
-        if ticket is None:
+        if unique not in self.tickets and unique not in self.short:
             return False
-        ticket.signalled = ticket.signalled or time.monotonic()
-        if not self._let_go(ticket):
-            self._start_watch()
+        self._signalled.setdefault(unique, time.monotonic())
+        self._let_go(unique)
         return True
 
-    def _let_go(self, ticket: Ticket) -> bool:
+    def _let_go(self, unique: int) -> None:
         """Answer with EINTR whoever dies, or has waited long after a signal, if it is not late."""
-        dying = is_dying(ticket.thread)
-        ticket.interrupted |= dying
+        ticket = self.tickets.get(unique)
+        thread = ticket.thread if ticket else self.short.get(unique)
+        if thread is None:
+            self._signalled.pop(unique, None)
+            return
+        dying = is_dying(thread)
         # The driver heeds no signal, and programs do not expect that.
-        late = time.monotonic() - ticket.signalled > GRACE
-        if (dying or late) and ticket.take():
-            self.node.channel.reply(ticket.unique, errno.EINTR)
-        return dying
+        late = time.monotonic() - self._signalled[unique] > GRACE
+        if ticket:
+            ticket.interrupted |= dying
+            answer = (dying or late) and ticket.take()
+        else:
+            answer = (dying or late) and self.short.pop(unique, None) is not None
+        if answer:
+            self.node.channel.reply(unique, errno.EINTR)
 
-    async def _watch(self) -> None:
+    def _look(self) -> bool:
         """Look again at those who were signalled: the kernel tells only of the first signal."""
-        while signalled := [one for one in list(self.tickets.values()) if one.signalled]:
-            for ticket in signalled:
-                self._let_go(ticket)
-            await trio.sleep(WATCH)
-        self._watching = False
+        for unique in list(self._signalled):
+            self._let_go(unique)
+        return bool(self.tickets or self.short or self._signalled)

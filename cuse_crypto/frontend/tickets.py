@@ -10,17 +10,14 @@ class Answered(Exception):
 class Ticket:
     """The right to answer one ioctl, which is taken once."""
 
-    __slots__ = ("_mine", "_untaken", "interrupted", "signalled", "thread", "unique")
+    interrupted = False
+    """The caller dies: what has begun need not be ended."""
+    _mine = False
 
     def __init__(self, unique: int, thread: int) -> None:
         """``thread``: the caller's thread id, as the kernel gave it."""
         self.unique = unique
         self.thread = thread
-        self.interrupted = False
-        """The caller dies: what has begun need not be ended."""
-        self.signalled = 0.0
-        """When it was, in seconds of time.monotonic(), or 0."""
-        self._mine = False
         self._untaken = [True]
 
     def take(self) -> bool:

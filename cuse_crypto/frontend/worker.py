@@ -8,14 +8,16 @@ import logging
 import os
 import select
 import stat
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cuse_crypto.frontend.apis import APIS
-from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.asynchronous import poll_mask
+from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
+from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
@@ -48,10 +50,13 @@ class Worker:
         self._server = server
         self._channel = server.node.channel
         self._queue = queue
-        self._arena = Arena()
+        self._arena = queue.arena
         self._memory = DirectMemory(self._arena)
+        self._express = Express(server, queue)
+        self._bed = threading.Lock()
+        self._bed.acquire()
         rows, calls = APIS[server.api]
-        self._marshal = calls(rows, self._arena, queue)
+        self._marshal = calls(rows, queue)
         self._afterwards: Callable[[], object] | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
             row.number: getattr(self, row.name)
@@ -61,25 +66,47 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the channel ends."""
-        buffer = self._arena.read_buffer
-        server = self._server
-        server.ready()
-        while size := self._channel.read(buffer):
-            server.taken()
+        crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
+        fd, buffer = self._channel.fd, self._arena.read_buffer
+        vector, express, readers = [buffer], self._express.serve, crew.readers
+        look_behind = crew.watcher()
+        awake, needless = True, 0
+        while awake:
+            readers.append(None)
             try:
-                self._serve(buffer[:size])
-            except protocol.ProtocolError as error:
-                log.error("from the kernel: %s", error)
-            if self._queue.longest > KEPT:
+                size = os.readv(fd, vector)
+            except OSError:
+                size = self._channel.read(buffer)
+            readers.pop()
+            if not size:
+                break
+            if not patrol.running:
+                patrol.start()
+            if not queue.requests % SAMPLE:
+                look_behind()
+            try:
+                if not express(size):
+                    self._serve(buffer[:size])
+            except Exception:
+                log.exception("a bug, answered with EIO")
+                self._channel.reply(protocol.unique_of(buffer), errno.EIO)
+            if queue.longest > KEPT:
                 self._arena.trim()
-                self._queue.longest = 0
-            server.ready()
-        server.abandon()
-        self._queue.close()
+                queue.longest = 0
+            needless = needless + 1 if readers else 0
+            if needless > PATIENCE or len(readers) > 1:
+                needless, awake = 0, crew.rest(self._bed)
+        crew.dismiss()
+        self._server.abandon()
+        queue.close()
 
     def _serve(self, message: memoryview) -> None:
-        """Answer one request; the only place that does, but for Server._give_up."""
-        request = protocol.decode(message)
+        """Answer one request; the only place that does, but for Server._let_go and Express."""
+        try:
+            request = protocol.decode(message)
+        except protocol.ProtocolError as problem:
+            log.error("from the kernel: %s", problem)
+            return
         unique, opcode = request.header.unique, request.opcode
         handler = self._handlers.get(opcode.number)
         body: Buffer = b""

@@ -42,11 +42,15 @@ class Channel:
         try:
             os.writev(self.fd, protocol.encode_reply(unique, error, *parts))
         except OSError as failure:
-            # ENOENT: the request was aborted meanwhile, and its caller has left.
-            if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):
-                log.error("the kernel refused a reply (%s)", failure.strerror)
-                if not error:
-                    self.reply(unique, errno.EIO)
+            self.refused(unique, failure)
+
+    def refused(self, unique: int, failure: OSError) -> None:
+        """What to do when the kernel does not take a reply to ``unique``."""
+        # ENOENT: the request was aborted meanwhile, and its caller has left.
+        if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):
+            log.error("the kernel refused a reply (%s)", failure.strerror)
+            with contextlib.suppress(OSError):
+                os.writev(self.fd, protocol.encode_reply(unique, errno.EIO))
 
     def notify_poll(self, handle: int) -> None:
         """Wake those who poll ``handle``, which is the kernel's and may be gone."""

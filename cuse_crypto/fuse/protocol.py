@@ -5,6 +5,7 @@ names from the kernel's ``include/uapi/linux/fuse.h``, the source of every numbe
 """
 
 import errno
+import struct
 from typing import Annotated, Any, NamedTuple
 
 from cuse_crypto.layout import Buffer, Layout, s32, u16, u32, u64
@@ -278,6 +279,8 @@ class fuse_statfs_out(NamedTuple):
 IN_HEADER = Layout(fuse_in_header)
 OUT_HEADER = Layout(fuse_out_header)
 IOVEC = Layout(fuse_ioctl_iovec)
+IOCTL_DONE = struct.Struct(f"{OUT_HEADER.format}{Layout(fuse_ioctl_out).size}x")
+"""The start of a good answer: a fuse_out_header, and a fuse_ioctl_out of zeros."""
 _POLL_NOTICE = Layout(fuse_notify_poll_wakeup_out)
 
 
@@ -356,6 +359,11 @@ def decode(message: memoryview) -> Request:
         raise ProtocolError(f"{row.name}: {len(message)} bytes are too short")
     body = row.request.read(message, IN_HEADER.size)
     return Request(header, row, body, message[IN_HEADER.size + row.request.size :])
+
+
+def unique_of(message: memoryview) -> int:
+    """By what the request in ``message`` is answered, whatever else is wrong with it."""
+    return IN_HEADER.read(message).unique
 
 
 def encode_reply(unique: int, error: int = 0, *parts: Buffer) -> list[Buffer]:

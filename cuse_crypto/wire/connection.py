@@ -3,13 +3,16 @@
 Both ends use it from a thread of their own. Buffers belong to the caller and are used in place.
 """
 
+import array
 import contextlib
 import math
+import os
 import socket
 import struct
+from collections.abc import Sequence
 
 from cuse_crypto.wire import messages
-from cuse_crypto.wire.messages import PeerError
+from cuse_crypto.wire.messages import PeerError, Received
 
 
 class ConnectionLost(OSError):
@@ -22,6 +25,9 @@ class PeerSilent(OSError):
 
 class Connection:
     """Owner of a connected socket."""
+
+    area: memoryview | None = None
+    """Where the peer puts segments that do not come with their message."""
 
     def __init__(self, sock: socket.socket, deadline: float = 0) -> None:
         """``deadline``: seconds that one send or one receive may take; 0 waits forever."""
@@ -36,10 +42,17 @@ class Connection:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
-    def send(self, message: memoryview) -> None:
-        """Send all of ``message``; ConnectionLost if the peer is gone, PeerSilent if stuck."""
+    def send(self, message: Received, head: int = 0, descriptors: Sequence[int] = ()) -> None:
+        """Send all of ``message``; ConnectionLost if the peer is gone, PeerSilent if stuck.
+
+        ``head`` is what would be enough if the peer had the memory; here it has not.
+        ``descriptors`` go with the first byte, over a Unix socket.
+        """
         try:
-            sent = self.socket.send(message, socket.MSG_NOSIGNAL)
+            if descriptors:
+                sent = socket.send_fds(self.socket, [message], descriptors, socket.MSG_NOSIGNAL)
+            else:
+                sent = self.socket.send(message, socket.MSG_NOSIGNAL)
             while sent < len(message):
                 sent += self.socket.send(message[sent:], socket.MSG_NOSIGNAL)
         except BlockingIOError:
@@ -47,7 +60,7 @@ class Connection:
         except OSError as error:
             raise ConnectionLost(str(error)) from error
 
-    def receive(self, buffer: memoryview) -> memoryview | None:
+    def receive(self, buffer: memoryview) -> Received | None:
         """Wait for one message and put it at the start of ``buffer``.
 
         That part of it, or None when the peer closed between two messages. PeerError for a length
@@ -55,8 +68,32 @@ class Connection:
         PeerSilent after the deadline.
         """
         received = self._receive(buffer, 0)
-        if not received:
-            return None
+        return self._whole(buffer, received) if received else None
+
+    def receive_first(self, buffer: memoryview, most: int) -> tuple[Received | None, list[int]]:
+        """As receive; with it the descriptors that came along, ``most`` of them at most.
+
+        They are the caller's to close.
+        """
+        room = socket.CMSG_SPACE(most * array.array("i").itemsize)
+        try:
+            flags = socket.MSG_CMSG_CLOEXEC
+            received, ancillary, _, _ = self.socket.recvmsg_into([buffer], room, flags)
+        except BlockingIOError:
+            raise PeerSilent("no answer within the deadline") from None
+        except OSError as error:
+            raise ConnectionLost(str(error)) from error
+        descriptors = array.array("i")
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        try:
+            return self._whole(buffer, received) if received else None, list(descriptors)
+        except BaseException:
+            close_all(descriptors)
+            raise
+
+    def _whole(self, buffer: memoryview, received: int) -> memoryview:
         while received < messages.HEADER.size:
             received += self._more(buffer, received)
         length = messages.read_length(buffer)
@@ -91,3 +128,9 @@ class Connection:
     def close(self) -> None:
         """Give the socket back."""
         self.socket.close()
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close them."""
+    for fd in descriptors:
+        os.close(fd)

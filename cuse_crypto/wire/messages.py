@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from cuse_crypto.layout import Buffer, Layout, s32, u8, u16, u32, u64
 
 VERSION = 1
+Received = bytes | memoryview
 MAGIC = 0x43455355
 """``USEC`` in the order of the bytes: what speaks first is a cuse-crypto front end."""
 MAX_PAYLOAD = (64 << 20) + 65536
@@ -28,7 +29,10 @@ class PeerError(Exception):
 
 
 class Feature(IntFlag):
-    """What both ends may agree on in HELLO. None is defined in version 1."""
+    """What both ends may agree on in HELLO."""
+
+    SHARED = 1
+    """Segments lie in memory that both ends have, and heads go through a pair of pipes."""
 
 
 class Header(NamedTuple):
@@ -128,6 +132,7 @@ class Nothing(NamedTuple):
 HEADER = Layout(Header, order="<")
 _HEADER_FIELDS = len(Header._fields)
 _LENGTH = struct.Struct("<I")
+_TYPE, _TYPE_OFFSET = struct.Struct("<H"), HEADER.field("type").offset
 
 
 class Message:
@@ -161,6 +166,9 @@ class Message:
         """Where the readable segments of a request begin, in bytes from its start."""
         self.reply_offset = self.reply_prefix.size
         """Where the segments of a good reply begin."""
+        self.first = _HEADER_FIELDS + len(self.request.fields)
+        """How many numbers come before the lengths of a request's segments."""
+        self.split = self.first + len(readable)
 
     def __repr__(self) -> str:
         return f"Message({self.type}, {self.name})"
@@ -188,9 +196,15 @@ MAX_LENGTH = MAX_PAYLOAD + max(
 )
 """The length of the longest message, in bytes."""
 
+SPARE = 4096
+"""Bytes behind the longest message that whoever writes it may use as well."""
+AREA_REPLY = -(-(MAX_LENGTH + SPARE) // 65536) * 65536
+"""Where replies lie in shared memory; requests lie at 0."""
+AREA_SIZE = 2 * AREA_REPLY
+
 
 class Request(NamedTuple):
-    """A request as received. ``readable`` are parts of the buffer it was received in."""
+    """A request as received. ``readable`` are parts of the memory that it is in."""
 
     message: Message
     tag: int
@@ -200,7 +214,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply as received. ``segments`` are parts of the buffer it was received in."""
+    """A reply as received. ``segments`` are parts of the memory that it is in."""
 
     status: int
     body: Any
@@ -253,64 +267,78 @@ def read_length(buffer: Buffer) -> int:
     return length
 
 
-def unpack_request(buffer: memoryview) -> Request:
-    """The request in ``buffer``, which holds it and nothing else. PeerError if it is none."""
-    # Plain numbers: a Header costs 0.4 us, in every message.
-    length, kind, readable, writables, tag, status = HEADER.unpack_from(buffer)
-    message = MESSAGES.get(kind)
-    if message is None:
-        raise PeerError(f"a request of type {kind:#x}")
-    if (readable, writables) != message.counts:
-        raise PeerError(f"{message.name} with {readable}+{writables} segments")
-    if status or len(buffer) < message.payload_offset or len(buffer) != length:
-        raise PeerError(f"{message.name} of {length} bytes with status {status}")
-    fields = message.prefix.unpack_from(buffer)
-    split = len(fields) - writables
-    first = split - readable
+def unpack_request(received: Received, area: memoryview | None = None) -> Request:
+    """The request that ``received`` is, or the head of; then its segments are in ``area``.
+
+    PeerError if it is none. Nothing but segments is read from ``area``, which the peer may change
+    at any time.
+    """
+    message = MESSAGES.get(_TYPE.unpack_from(received, _TYPE_OFFSET)[0])
+    if message is None or len(received) < message.payload_offset:
+        raise PeerError(f"no request: {bytes(received[: HEADER.size]).hex()}")
+    fields = message.prefix.unpack_from(received)
+    split, first = message.split, message.first
+    length, _, readable, writables, tag, status = fields[:_HEADER_FIELDS]
+    if (readable, writables) != message.counts or status:
+        raise PeerError(f"{message.name} with {readable}+{writables} segments, status {status}")
     writable = fields[split:]
     if sum(writable) > MAX_PAYLOAD:
         raise PeerError(f"{message.name} asks for {sum(writable)} bytes")
-    segments = _segments(buffer, message, message.payload_offset, fields[first:split])
-    body = message.request.make(fields[_HEADER_FIELDS:first])
-    return Request(message, tag, body, segments, writable)
+    place = _place(received, area, length, message.payload_offset)
+    segments = _segments(place, message, message.payload_offset, length, fields[first:split])
+    return Request(
+        message, tag, message.request.make(fields[_HEADER_FIELDS:first]), segments, writable
+    )
 
 
 def unpack_reply(
-    buffer: memoryview, message: Message, tag: int, writable: tuple[int, ...]
+    received: Received,
+    message: Message,
+    tag: int,
+    writable: tuple[int, ...],
+    area: memoryview | None = None,
 ) -> Reply:
-    """The reply to the request ``tag`` with those capacities, and nothing else, in ``buffer``.
+    """The reply to the request ``tag`` with those capacities, as in unpack_request.
 
     PeerError if it is not that.
     """
-    length, kind, count, writables, echoed, status = HEADER.unpack_from(buffer)
+    length, kind, count, writables, echoed, status = HEADER.unpack_from(received)
     if kind != message.type | REPLY or echoed != tag:
         raise PeerError(f"type {kind:#x} tag {echoed} is no reply to {message.name} {tag}")
-    if length != len(buffer):
-        raise PeerError(f"the reply to {message.name} has {len(buffer)} bytes")
     if status:
-        if length != HEADER.size or not 0 < status < 512:
+        if length != HEADER.size or len(received) != length or not 0 < status < 512:
             raise PeerError(f"{message.name} failed with status {status} and more")
         return Reply(status, None, [])
     if (count, writables) != (message.counts[1], 0):
         raise PeerError(f"the reply to {message.name} has {count} segments")
-    if length < message.reply_offset:
-        raise PeerError(f"the reply to {message.name} has {length} bytes")
-    fields = message.reply_prefix.unpack_from(buffer)
+    if len(received) < message.reply_offset:
+        raise PeerError(f"the reply to {message.name} has {len(received)} bytes")
+    fields = message.reply_prefix.unpack_from(received)
     first = len(fields) - count
     lengths = fields[first:]
     if any(map(gt, lengths, writable)):
         raise PeerError(f"the reply to {message.name} has segments of {lengths} bytes")
-    segments = _segments(buffer, message, message.reply_offset, lengths)
+    place = _place(received, area, length, message.reply_offset)
+    segments = _segments(place, message, message.reply_offset, length, lengths)
     return Reply(0, message.reply.make(fields[_HEADER_FIELDS:first]), segments)
 
 
+def _place(received: Received, area: memoryview | None, length: int, offset: int) -> memoryview:
+    """What holds the segments of a message of ``length``: itself, or the shared area."""
+    if len(received) == length:
+        return memoryview(received)
+    if area is None or len(received) != offset or length > len(area):
+        raise PeerError(f"a message of {length} bytes came as {len(received)}")
+    return area
+
+
 def _segments(
-    buffer: memoryview, message: Message, at: int, lengths: tuple[int, ...]
+    place: memoryview, message: Message, at: int, length: int, lengths: tuple[int, ...]
 ) -> list[memoryview]:
-    if at + sum(lengths) != len(buffer):
-        raise PeerError(f"{message.name} of {len(buffer)} bytes has segments of {lengths}")
+    if at + sum(lengths) != length:
+        raise PeerError(f"{message.name} of {length} bytes has segments of {lengths}")
     segments = []
-    for length in lengths:
-        segments.append(buffer[at : at + length])
-        at += length
+    for size in lengths:
+        segments.append(place[at : at + size])
+        at += size
     return segments

@@ -33,6 +33,8 @@ REMEDY = (
 class AfAlgSession:
     """A cipher, a hash, or both: two to seven descriptors."""
 
+    short = None
+
     def __init__(self, algorithms: Algorithms, keys: Keys) -> None:
         self._algorithms = cipher, mac = algorithms
         self._cipher: KernelCipher | None = None

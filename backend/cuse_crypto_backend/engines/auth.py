@@ -10,10 +10,7 @@ from collections.abc import Callable
 
 from cuse_crypto.abi.algorithms import Cipher
 from cuse_crypto.abi.structs import Cop
-from cuse_crypto_backend.engines.engine import AuthKind, AuthRequest
-
-Run = Callable[[int, bytes, memoryview, memoryview], None]
-"""``run(op, iv, src, dst)``: the session's cipher, to the start of ``dst``; ``src`` not empty."""
+from cuse_crypto_backend.engines.engine import AuthKind, AuthRequest, Run
 
 Digest = Callable[..., bytes]
 """``digest(*parts)``: the session's mac over the parts, one after the other, from a fresh start."""

@@ -57,6 +57,8 @@ def _address(buffer: memoryview) -> int:
 class CryptodevSession:
     """A session of the host's device."""
 
+    short = None
+
     def __init__(self, fd: int, algorithms: Algorithms, keys: Keys) -> None:
         self._fd = fd
         self._cipher, self._mac = algorithms

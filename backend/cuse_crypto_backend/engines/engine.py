@@ -1,5 +1,6 @@
 """What an engine is. It never sees a pid, an address of a guest, or a descriptor of a front end."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cuse_crypto.abi.algorithms import Cipher, Mac
@@ -54,8 +55,19 @@ class AuthKind:
     SRTP = 0x20
 
 
+Run = Callable[[int, bytes, memoryview, memoryview], None]
+"""``run(op, iv, src, dst)``: as EngineSession.crypt without a hash; ``src`` is not empty."""
+Short = Callable[[int, memoryview, int, int, memoryview], None]
+"""``short(op, request, at, size, dst)``: the same; the IV lies at ``at`` of ``request``, and behind
+it ``size`` bytes of source, whole blocks. Others may change ``request`` and ``dst`` meanwhile."""
+
+
 class EngineSession(Protocol):
     """Algorithms with their keys, and a hash under way. One call at a time."""
+
+    @property
+    def short(self) -> Short | None:
+        """For a cipher that has a shorter way than ``crypt``."""
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """Encrypt (op 0) or decrypt (op 1) ``src`` to the first ``len(src)`` bytes of ``dst``.

@@ -3,18 +3,15 @@
 import errno
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
-from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish, Camellia, TripleDES
-from cryptography.hazmat.decrepit.ciphers.modes import CFB, OFB
 from cryptography.hazmat.primitives.ciphers import Cipher as OpensslCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from cuse_crypto.abi.algorithms import Cipher, Mac
 from cuse_crypto.abi.structs import Cop
-from cuse_crypto_backend.engines import auth, probing, xts
+from cuse_crypto_backend.engines import auth, contexts, probing, xts
 from cuse_crypto_backend.engines.engine import (
     Algorithms,
     AuthKind,
@@ -22,29 +19,10 @@ from cuse_crypto_backend.engines.engine import (
     EngineSession,
     Hashing,
     Keys,
+    Run,
+    Short,
 )
 from cuse_crypto_backend.engines.hashing import Hash
-
-Run = Callable[[int, bytes, memoryview, memoryview], None]
-"""``run(op, iv, src, dst)``"""
-
-
-# By the kernel's names, of which a cipher's is made: "cbc(aes)".
-_BASES: dict[str, Callable[[bytes], Any]] = {
-    "aes": algorithms.AES,
-    "blowfish": Blowfish,
-    "camellia": Camellia,
-    # DES is Triple DES with one key three times.
-    "des": lambda key: TripleDES(key * 3),
-    "des3_ede": TripleDES,
-}
-_MODES: dict[str, Callable[[bytes], Any]] = {
-    "cbc": modes.CBC,
-    "cfb": CFB,
-    "ctr": modes.CTR,
-    "ecb": lambda iv: modes.ECB(),
-    "ofb": OFB,
-}
 
 
 def _runner(cipher: Cipher, key: bytes) -> Run:
@@ -53,15 +31,7 @@ def _runner(cipher: Cipher, key: bytes) -> Run:
         return _copy
     if cipher.mode == "xts":
         return partial(xts.crypt, key)
-    algorithm, mode = _BASES[cipher.base](key), _MODES[cipher.mode]
-
-    def run(op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
-        # OpenSSL's key schedule is made in every operation: it offers no new IV for an old one.
-        both = OpensslCipher(algorithm, mode(iv))
-        context = both.encryptor() if op == Cop.ENCRYPT else both.decryptor()
-        context.update_into(src, dst)
-
-    return run
+    return contexts.runner(cipher, key)
 
 
 def _copy(op: int, iv: bytes, src: memoryview, dst: memoryview) -> None:
@@ -75,16 +45,19 @@ class OpensslSession:
         self._cipher, mac = algorithms
         self._key = keys.cipher
         self._run: Run | None = None
+        self.short: Short | None = None
         if self._cipher and not self._cipher.is_aead:
             self._run = _runner(self._cipher, keys.cipher)
+            self.short = contexts.short(self._cipher, keys.cipher)
         self._hash = Hash(mac, keys.mac) if mac else None
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """As the Protocol says. An AEAD has nothing that this could do."""
-        if self._cipher and self._run is None:
+        if self._run:
+            if len(src):
+                self._run(op, iv, src, dst)
+        elif self._cipher:
             raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
-        if self._run and len(src):
-            self._run(op, iv, src, dst)
         if not self._hash:
             return b""
         if hashing & Hashing.START:
@@ -125,7 +98,7 @@ class OpensslSession:
 
     def close(self) -> None:
         """Drop the keys."""
-        self._run = self._hash = None
+        self._run = self.short = self._hash = None
         self._key = b""
 
 

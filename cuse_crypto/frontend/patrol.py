@@ -1,0 +1,81 @@
+"""What has to be looked after while requests are under way, by one task, every 20 ms.
+
+An idle device wakes nobody: without requests the task ends, until the next one starts it again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import trio
+
+from cuse_crypto.frontend.crew import Crew
+from cuse_crypto.frontend.queue import Queue
+
+TICK = 0.02
+
+
+class Patrol:
+    """Calls for one more reader where all are stuck, and gives up what is late."""
+
+    def __init__(
+        self, crew: Crew, queues: Sequence[Queue], deadline: float, look: Callable[[], bool]
+    ) -> None:
+        """``deadline``: seconds for one answer of the back end; ``look`` is called each time, and
+        says whether there is anything that it has to look at again.
+        """
+        self.running = False
+        """Whether the task looks; whoever has a request calls ``start`` if not."""
+        self.start: Callable[[], None] = lambda: None
+        """From any thread. Does nothing before ``run``."""
+        self._crew = crew
+        self._queues = queues
+        self.deadline = deadline
+        self._look = look
+        self._since: dict[Queue, tuple[int, float]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        wanted = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        self.start = lambda: token.run_sync_soon(lambda: wanted.set())
+        while True:
+            await wanted.wait()
+            wanted = trio.Event()
+            self.running = True
+            await self._walk()
+
+    async def _walk(self) -> None:
+        while True:
+            before = self._requests()
+            await trio.sleep(TICK)
+            quiet = before == self._requests()
+            if quiet:
+                self._crew.ensure()
+            late = self._late()
+            again = self._look()
+            if quiet and not late and not again and self._crew.readers:
+                self.running = False
+                # Whoever saw that it was running has been counted by now.
+                if before == self._requests():
+                    return
+                self.running = True
+
+    def _requests(self) -> int:
+        """So many have been made of the back end."""
+        return sum(queue.requests for queue in self._queues)
+
+    def _late(self) -> bool:
+        """Give up what is late; whether anything waits for the back end."""
+        now = time.monotonic()
+        since = self._since
+        self._since = {
+            queue: since[queue]
+            if since.get(queue, (0,))[0] == queue.requests
+            else (queue.requests, now)
+            for queue in self._queues
+            if queue.waiting
+        }
+        for queue, (request, began) in self._since.items():
+            if now - began > self.deadline:
+                queue.give_up(request)
+        return bool(self._since)
