@@ -1,7 +1,6 @@
 """The course's kind of chat: a C server, C and Python clients; TCP carries ciphertext."""
 
 import socket
-import subprocess
 import sys
 import threading
 
@@ -9,40 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.conftest import PROJECT, Compile, Service
+from tests.talkers import Talker
 
 pytestmark = pytest.mark.node
 
 CLASSIC = PROJECT / "chat" / "classic"
 LINES = [f"line {number}: the quick brown fox jumps over the lazy dog" for number in range(20)]
-
-
-class Talker:
-    """A program whose lines are read and written here."""
-
-    def __init__(self, *command: object) -> None:
-        self.process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def hear(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
-
-    def say(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def end(self) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        status = self.process.wait(timeout=60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
 
 
 class Recorder:
