@@ -21,7 +21,7 @@ MACHINES = {
     "node": "tests/test_node.py tests/test_chat_programs.py tests/test_af_alg.py "
     "tests/test_engines.py tests/test_bench.py::test_af_alg "
     "tests/test_cli.py::test_up_ends_in_order "
-    "tests/test_cli.py::test_a_killed_front_end_ends_up "
+    "tests/test_cli.py::test_a_killed_front_end_is_replaced "
     "tests/test_cli.py::test_a_killed_back_end_is_replaced tests/test_cli.py::test_name_taken",
     # Of the 32-bit programs one: what they ask differs from the 64-bit ones in layouts alone.
     # Long hashes only cost time: conform_cphash and conform_cipher_mac ask for hashes too.

@@ -1,4 +1,4 @@
-"""The two processes of ``cuse-crypto up``: a front end, and a back end that is replaced."""
+"""The two processes of ``cuse-crypto up``, which are replaced when they are killed."""
 
 import logging
 import os
@@ -55,9 +55,14 @@ class Child:
     async def ended(self) -> str:
         """Wait for its end; how it ended."""
         status = await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
-        if status < 0:
+        if self.was_killed:
             return f"was killed by {signal.Signals(-status).name}"
         return f"ended with exit status {status}"
+
+    @property
+    def was_killed(self) -> bool:
+        """It has ended by a signal."""
+        return (self.process.returncode or 0) < 0
 
     async def stop(self) -> int:
         """End it in an orderly way, and kill it if that takes too long; 0 if it ended well."""
@@ -74,63 +79,65 @@ class Child:
         return 0 if status == -signal.SIGTERM else status
 
 
-class Backend:
-    """The back end: one child after the other."""
+class Kept:
+    """One child after the other, of which each takes over from one that was killed."""
 
-    def __init__(self, arguments: list[str], listener: socket.socket) -> None:
-        """``listener`` is theirs in turn: who connects meanwhile waits for the next one."""
-        self._arguments = arguments
-        self._listener = listener
+    def __init__(self, arguments: list[str], *descriptors: int) -> None:
+        self._arguments, self._descriptors = arguments, descriptors
         self.child = self._start()
 
     def _start(self) -> Child:
-        return Child(self._arguments, self._listener.fileno())
+        return Child(self._arguments, *self._descriptors)
 
     async def keep(self) -> None:
-        """Replace it whenever it dies; Failure when no other one gets ready."""
+        """Replace it whenever it dies; Failure when it ends by itself, or none gets ready."""
         pause, failed = FIRST_PAUSE, 0
         while True:
             how = await self.child.ended()
+            name = self.child.name
+            if not self.child.was_killed:
+                raise Failure(f"the {name} {how}")
             if trio.current_time() - self.child.began > STEADY:
                 pause = FIRST_PAUSE
-            log.warning("the back end %s; starting another one", how)
+            log.warning("the %s %s; starting another one", name, how)
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             await self.child.stop()
             self.child = self._start()
             failed = 0 if await self.child.ready() else failed + 1
             if failed == ATTEMPTS:
-                raise Failure("no back end gets ready any more")
+                raise Failure(f"no {name} gets ready any more")
 
 
 async def supervise(backend: list[str], listener: socket.socket, device: list[str]) -> bool:
-    """Run both until a signal, or until the front end ends; False if one could not start.
+    """Run both until a signal, or until one of them ends; False if one could not start.
 
-    ``backend`` and ``device`` are their arguments. The front end ends first, so that its last
+    ``backend`` and ``device`` are their arguments. ``listener`` is passed to each back end in turn:
+    who connects meanwhile waits for the next one. The front end ends first, so that its last
     requests are answered.
     """
     async with until_signalled() as signalled:
-        back_end = Backend(backend, listener)
-        front_end: Child | None = None
+        kept = [Kept(backend, listener.fileno())]
         started = False
         failures: list[BaseException] = []
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when, signalled, nursery.cancel_scope)
-                if await back_end.child.ready():
-                    front_end = Child(device)
-                    if line := await front_end.ready():
+                if await kept[0].child.ready():
+                    kept.append(Kept(device))
+                    if line := await kept[1].child.ready():
                         announce(line)
                         started = True
-                        nursery.start_soon(back_end.keep)
-                        raise Failure(f"the front end {await front_end.ended()}")
+                        for one in kept:
+                            nursery.start_soon(one.keep)
+                        await trio.sleep_forever()
                 nursery.cancel_scope.cancel()
         except* Failure as group:
             failures = list(group.exceptions)
         finally:
             with trio.CancelScope(shield=True):
-                for child in (front_end, back_end.child):
-                    if child and await child.stop() and started and not failures:
+                for child in [one.child for one in reversed(kept)]:
+                    if await child.stop() and started and not failures:
                         failures.append(Failure(f"the {child.name} did not end in an orderly way"))
     if failures:
         raise failures[0]

@@ -29,8 +29,8 @@ RUNTIME = Path("/run/cuse-crypto")
 def command(engine: str, verbose: bool, **options: Any) -> None:
     """Make /dev/cryptodev0 and serve it, until Ctrl-C.
 
-    Starts the back end and the front end as two processes of their own. A back end that dies is
-    replaced, and the front end goes on where it was.
+    Starts the back end and the front end as two processes of their own, and replaces them when
+    they are killed.
     """
     set_up_process("up", verbose)
     checked_name(options["name"])
