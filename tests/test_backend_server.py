@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.address import Address
-from cuse_crypto.wire.connection import Connection, ConnectionLost
+from cuse_crypto.wire.connection import Connection, ConnectionLost, close_all
 from cuse_crypto.wire.messages import (
     BY_NAME,
     HEADER,
@@ -22,6 +23,7 @@ from cuse_crypto.wire.messages import (
     Reply,
     Session,
 )
+from tests.conftest import eventually
 from tests.test_front_and_back import Backend
 
 GUEST = b"g" * 16
@@ -109,6 +111,58 @@ def test_nonsense(backend: Backend, peer: Peer, data: bytes, greeted: bool) -> N
         return
     assert stranger.is_dropped()
     stranger.connection.close()
+
+
+def offer(backend: Backend, what: str) -> tuple[Connection, memoryview]:
+    """A HELLO that comes with descriptors; where the answer to it goes."""
+    connection = Connection(backend.address.connect(2), deadline=5)
+    buffer = memoryview(bytearray(8192))
+    hello = HELLO._replace(features=messages.Feature.SHARED)
+    length = messages.pack_request(buffer, BY_NAME["HELLO"], 5, hello, (), (1024,))
+    memory, pipe = os.memfd_create("test", os.MFD_ALLOW_SEALING), os.pipe()
+    size = messages.AREA_SIZE - (4096 if what == "too small" else 0)
+    os.ftruncate(memory, size)
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+    if what == "read only":
+        seals |= fcntl.F_SEAL_WRITE
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, 0 if what == "not sealed" else seals)
+    given = {
+        "one descriptor": [memory],
+        "no pipe": [memory, memory],
+        "the wrong way round": [pipe[1], memory],
+        "many": [memory, pipe[1], *[pipe[0]] * 50],
+    }.get(what, [memory, pipe[1]])
+    connection.send(buffer[:length], descriptors=given)
+    close_all([memory, *pipe])
+    return connection, buffer
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["not sealed", "too small", "read only", "no pipe", "the wrong way round"],
+)
+def test_memory_that_is_a_trap(backend: Backend, peer: Peer, what: str) -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    connection, buffer = offer(backend, what)
+    with contextlib.suppress(ConnectionLost):
+        assert connection.receive_first(buffer, 1) == (None, [])
+    connection.close()
+    assert peer.ask("OPEN", Handle(1), ()).status == 0
+    eventually(lambda: len(os.listdir("/proc/self/fd")) == files)
+
+
+@pytest.mark.parametrize("what", ["one descriptor", "many", ""])
+def test_memory_that_is_taken_or_not(backend: Backend, what: str) -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    connection, buffer = offer(backend, what)
+    message, given = connection.receive_first(buffer, 1)
+    assert message is not None
+    welcome = messages.unpack_reply(message, BY_NAME["HELLO"], 5, (1024,))
+    assert welcome.status == 0
+    assert bool(welcome.body.features) == bool(given) == (what != "one descriptor")
+    close_all(given)
+    connection.close()
+    eventually(lambda: len(os.listdir("/proc/self/fd")) == files)
 
 
 def test_hello_twice(backend: Backend, peer: Peer) -> None:

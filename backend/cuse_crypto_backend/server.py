@@ -19,7 +19,7 @@ from cuse_crypto.wire import messages
 from cuse_crypto.wire.area import KEPT, Area, check_file
 from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent, close_all
 from cuse_crypto.wire.messages import MAX_PAYLOAD, Feature, PeerError, Received, Request
-from cuse_crypto.wire.shared import Pipe, SharedConnection
+from cuse_crypto.wire.shared import Pipe, SharedConnection, check_pipe
 from cuse_crypto_backend.checks import GROWTH, check_auth
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.engine import SLACK, AuthRequest, Hashing, Keys
@@ -179,8 +179,12 @@ class Channel:
     def _share(self, request: Request, given: list[int], segments: tuple[int, ...]) -> None:
         """Say that the memory of the peer is used from now on, and use it."""
         fd, writing = given
+        check_pipe(writing)
         check_file(fd, messages.AREA_SIZE)
-        area = Area(messages.AREA_SIZE, fd)
+        try:
+            area = Area(messages.AREA_SIZE, fd)
+        except OSError as error:
+            raise PeerError(f"its memory cannot be had: {error.strerror}") from None
         with contextlib.ExitStack() as undo:
             pipe = Pipe()
             undo.callback(pipe.close)

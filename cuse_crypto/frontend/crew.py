@@ -5,12 +5,15 @@ it is in the CPU's caches. So one reads and answers, and the others rest, until 
 requests wait, or are about to.
 """
 
+import logging
 import select
 import threading
 from collections import deque
 from collections.abc import Callable
 
 import trio
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 16
 """Of so many requests one is looked behind: whether another one waits. A look costs 1.5 us."""
@@ -48,10 +51,16 @@ class Crew:
 
             def hire() -> None:
                 # Whoever called may have been answered by somebody else meanwhile.
-                if self.size <= self._limit and not (self.readers or self._ended):
-                    self.size += 1
-                    self.is_full = self.size > self._limit
-                    nursery.start_soon(run_worker, self._new_worker())
+                if self.size > self._limit or self.readers or self._ended:
+                    return
+                try:
+                    worker = self._new_worker()
+                except OSError as error:
+                    log.error("no further worker: %s", error.strerror)
+                    return
+                self.size += 1
+                self.is_full = self.size > self._limit
+                nursery.start_soon(run_worker, worker)
 
             async def run_worker(run: Callable[[], None]) -> None:
                 await trio.to_thread.run_sync(run, limiter=limiter)

@@ -95,7 +95,9 @@ class Worker(Inode):
                     self._serve(buffer[:size])
             except Exception:
                 log.exception("a bug, answered with EIO")
-                self._channel.reply(protocol.unique_of(buffer), errno.EIO)
+                unique = protocol.unique_of(buffer)
+                self._server.short.pop(unique, None)
+                self._channel.reply(unique, errno.EIO)
             if queue.longest > KEPT:
                 self._arena.trim()
                 queue.longest = 0

@@ -36,6 +36,12 @@ class Pipe:
         self.reading = self.writing = -1
 
 
+def check_pipe(fd: int) -> None:
+    """PeerError for what is no pipe: writing to it might have effects, or block."""
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        raise PeerError("what it gave to write to is no pipe")
+
+
 class SharedConnection(Connection):
     """Takes over from ``connection`` once both ends have what they need.
 
@@ -47,8 +53,7 @@ class SharedConnection(Connection):
 
         The descriptors are this object's from now on, unless PeerError is raised: it is no pipe.
         """
-        if not stat.S_ISFIFO(os.fstat(writing).st_mode):
-            raise PeerError("what it gave to write to is no pipe")
+        check_pipe(writing)
         # At most one message is under way: a full pipe is a peer that does not read.
         os.set_blocking(writing, False)
         self.area = area
