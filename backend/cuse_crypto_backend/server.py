@@ -77,7 +77,7 @@ class Server:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_shut_when_cancelled, channel)
-                await trio.to_thread.run_sync(channel.run, limiter=limiter)
+                await trio.to_thread.run_sync(channel.run, limiter=limiter, thread_name="queue")
                 nursery.cancel_scope.cancel()
         finally:
             sock.close()

@@ -63,7 +63,7 @@ class Crew:
                 nursery.start_soon(run_worker, worker)
 
             async def run_worker(run: Callable[[], None]) -> None:
-                await trio.to_thread.run_sync(run, limiter=limiter)
+                await trio.to_thread.run_sync(run, limiter=limiter, thread_name="worker")
 
             self._hire = lambda: token.run_sync_soon(hire)
             hire()
