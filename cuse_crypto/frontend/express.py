@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
+from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
@@ -112,9 +113,12 @@ class Express:
                 return self._leave(unique)
             if short.pop(unique, None) is None:
                 return True
-            # The last block of ciphertext. Cipher.next_iv would say the same 0.7 us later.
-            end = IV + total if op else DST + length
-            session.iv = bytes(view[end - iv_size : end])
+            if session.is_cbc:
+                # The last block of ciphertext. Cipher.next_iv would say the same 0.7 us later.
+                end = IV + total if op else DST + length
+                session.iv = bytes(view[end - iv_size : end])
+            else:
+                session.iv = self._next_iv(session, op, length)
             _WRITE.pack_into(view, SMALL, self._dst, length, dst, length)
             if writev(pid, vectors, 1, vectors + 16, 1, 0) != length:
                 self._channel.reply(unique, errno.EFAULT)
@@ -147,6 +151,12 @@ class Express:
         _WRITE.pack_into(self._view, SMALL, self._argument, _ARGUMENT, arg, _ARGUMENT)
         copied = writev(pid, self._vectors, 1, self._vectors + 16, 1, 0)
         return 0 if copied == _ARGUMENT else errno.EFAULT
+
+    def _next_iv(self, session: Session, op: int, length: int) -> bytes:
+        view, start = self._view, IV + session.iv_size
+        src, dst = view[start : start + length], view[DST : DST + length]
+        assert session.cipher
+        return session.cipher.next_iv(op, bytes(view[IV:start]), src, dst)
 
     def _leave(self, unique: int) -> bool:
         """False: the worker has to answer; True if somebody has done so."""

@@ -18,6 +18,9 @@ from cuse_crypto.abi.structs import crypt_op
 MAX_JOBS = 64
 """Asynchronous operations of one open file that may wait to be fetched."""
 
+SHORT = {"cbc", "cfb", "ctr", "xts"}
+"""Modes that need nothing but an IV and whole blocks."""
+
 
 @dataclass(slots=True)
 class Session:
@@ -42,11 +45,13 @@ class Session:
     """0 without a cipher."""
     short: int = field(init=False)
     """The block size of a cipher whose operations may go the short way; else 0."""
+    is_cbc: bool = field(init=False)
 
     def __post_init__(self) -> None:
         cipher = self.cipher
         self.iv_size = cipher.iv_size if cipher else 0
-        self.short = cipher.block_size if cipher and cipher.mode == "cbc" and not self.mac else 0
+        self.short = cipher.block_size if cipher and cipher.mode in SHORT and not self.mac else 0
+        self.is_cbc = cipher is not None and cipher.mode == "cbc"
 
 
 class Job(NamedTuple):

@@ -62,6 +62,10 @@ class Ctr(_Contexts):
         context.reset_nonce(iv)
         context.update_into(src, dst)
 
+    def short(self, op: int, request: memoryview, at: int, size: int, dst: memoryview) -> None:
+        """Short, of engine.py."""
+        self(op, bytes(request[at : at + 16]), request[at + 16 : at + 16 + size], dst)
+
 
 class Cbc(_Contexts):
     """With blocks of 16 bytes: takes no new IV, but goes on after the last block of ciphertext.
@@ -130,6 +134,8 @@ def runner(cipher: Cipher, key: bytes) -> Run:
 
 def short(cipher: Cipher, key: bytes) -> Short | None:
     """The same for short, where there is one."""
+    if cipher.mode == "ctr":
+        return Ctr(_BASES[cipher.base](key), modes.CTR, 16).short
     if cipher.mode == "cbc" and cipher.block_size == 16:
         return Cbc(_BASES[cipher.base](key))
     return None
