@@ -19,7 +19,9 @@ from cuse_crypto.cli.options import (
     announce,
     engine_option,
     node_options,
+    sandbox_option,
     set_up_process,
+    user_option,
     verbose_option,
 )
 from cuse_crypto.cli.signals import until_signalled
@@ -35,8 +37,10 @@ PATIENCE = 10.0
 @click.command("up")
 @node_options
 @engine_option
+@user_option
+@sandbox_option
 @verbose_option
-def command(engine: str, verbose: bool, **options: Any) -> None:
+def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **options: Any) -> None:
     """Make /dev/cryptodev0 and serve it, until Ctrl-C.
 
     Starts the back end and the front end as two processes of their own.
@@ -46,8 +50,9 @@ def command(engine: str, verbose: bool, **options: Any) -> None:
     pick(options["kind"])
     with _runtime_folder() as folder:
         address = f"unix:{folder / 'backend.sock'}"
-        flags = ["-v"] if verbose else []
+        flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox)]
         backend = ["backend", "--listen", address, "--engine", engine, *flags]
+        backend += ["--user", user] if user else []
         device = ["device", "--backend", address, *flags]
         for name, value in options.items():
             spelled = f"{value:o}" if name == "mode" else str(value)
