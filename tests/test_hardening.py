@@ -337,8 +337,10 @@ def test_other_users_and_their_descriptors(openssl_device: Service) -> None:
     row = next(row for row in ioctls.IOCTLS if row.name == "CRIOGET")
     fd = os.open(openssl_device.path, os.O_RDWR)
     program = (
-        "import fcntl, os\n"
+        "import ctypes, fcntl, os\n"
         "os.setgroups([]); os.setgid(65533); os.setuid(65533)\n"
+        # As after execve(2): /proc/PID belongs to the new user, not to root.
+        "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)\n"
         "number = bytearray(4)\n"
         f"fcntl.ioctl({fd}, {row.number(64)}, number)\n"
         "new = int.from_bytes(number, 'little')\n"
