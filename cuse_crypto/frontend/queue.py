@@ -74,16 +74,22 @@ class Queue:
         self._reply = memoryview(bytearray(_CONTROL_SIZE))
 
     def control(
-        self, name: str, body: Any, *segments: bytes, writable: tuple[int, ...] = ()
+        self, name: str, body: Any, *segments: bytearray, writable: tuple[int, ...] = ()
     ) -> Reply:
-        """Send a small message with these readable segments; BackendGone if it is not answered."""
+        """Send a small message with these readable segments; BackendGone if it is not answered.
+
+        They may be keys, and are wiped here.
+        """
         message = BY_NAME[name]
-        at = message.payload_offset
+        start = at = message.payload_offset
         for segment in segments:
             self._request[at : at + len(segment)] = segment
             at += len(segment)
         lengths = tuple(map(len, segments))
-        return self._exchange(self._request, self._reply, 0, message, body, lengths, writable)
+        try:
+            return self._exchange(self._request, self._reply, 0, message, body, lengths, writable)
+        finally:
+            self._request[start:at] = bytes(at - start)
 
     def exchange(
         self,
