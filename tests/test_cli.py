@@ -80,7 +80,9 @@ def test_doctor() -> None:
     done = run("doctor", "--json")
     report = json.loads(done.stdout)
     looked = {row["what"] for row in report["findings"]}
-    assert looked == {"CUSE", "FUSE", "caller memory", "host /dev/crypto", "AF_ALG", "systemd"}
+    assert looked == {
+        *("CUSE", "FUSE", "caller memory", "host /dev/crypto", "AF_ALG", "libseccomp", "systemd")
+    }
     for row in report["findings"]:
         assert row["works"] == (row["problem"] is None)
         assert row["works"] or "; " in row["problem"], "a problem names its remedy"

@@ -251,6 +251,9 @@ class Channel:
         """A session; the number is the front end's."""
         body = request.body
         keys = Keys(*map(bytes, request.readable))
+        for segment in request.readable:
+            if not segment.readonly:
+                segment[:] = bytes(len(segment))
         self._guest.new_session(body.handle, body.ses, (body.cipher, body.mac), keys)
 
     def END_SESSION(self, request: Request) -> None:

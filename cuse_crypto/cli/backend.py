@@ -1,5 +1,11 @@
 """``cuse-crypto backend``: the back end alone."""
 
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
 import click
 import trio
 
@@ -8,46 +14,68 @@ from cuse_crypto.cli.options import (
     announce,
     engine_option,
     follow_parent,
+    sandbox_option,
     set_up_process,
+    user_option,
     verbose_option,
 )
+from cuse_crypto.cli.sandbox import confine_back_end, identity_for, needs_of
 from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.hardening.caretaker import Caretaker, removing
 from cuse_crypto.wire.address import Address
+
+log = logging.getLogger(__name__)
 
 
 @click.command("backend")
 @click.option("--listen", "address", type=AddressType(), required=True, help="unix:PATH")
 @engine_option
 @click.option("--allow-uid", "uids", type=int, multiple=True, help="May connect too. [repeatable]")
+@user_option
+@sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 @verbose_option
 def command(
-    address: Address, engine: str, uids: tuple[int, ...], with_parent: bool, verbose: bool
+    address: Address, uids: tuple[int, ...], with_parent: bool, verbose: bool, **options: Any
 ) -> None:
     """Execute operations for front ends, until SIGTERM.
 
-    A Unix socket is made with mode 0600; root and the user of this process may connect.
+    A Unix socket is made with mode 0600; root and the user who starts this may connect.
     """
     set_up_process("backend", verbose)
-    if with_parent:
-        follow_parent()
-    trio.run(_serve, address, engine, uids)
+    allowed = frozenset({0, os.geteuid(), *uids})
+    with contextlib.ExitStack() as stack:
+        caretaker = None
+        # Who becomes another user cannot remove the socket; a parent removes its folder.
+        if address.scheme == "unix" and not os.geteuid() and not with_parent:
+            caretaker = stack.enter_context(removing(Path(address.rest)))
+        options["parent"] = follow_parent() if with_parent else 0
+        trio.run(_serve, address, allowed, caretaker, options)
 
 
-async def _serve(address: Address, engine_name: str, uids: tuple[int, ...]) -> None:
-    import os
-
+async def _serve(
+    address: Address, uids: frozenset[int], caretaker: Caretaker | None, options: dict[str, Any]
+) -> None:
     from cuse_crypto_backend import engines, server
 
     async with until_signalled() as ended, trio.open_nursery() as nursery:
-        engine, reason = engines.choose(engine_name)
+        engine, reason = engines.choose(options["engine"])
+        needs = needs_of(engine.name)
+        identity, remark = identity_for(options["user"], needs)
         listener = address.listen()
         try:
-            allowed = frozenset({0, os.geteuid(), *uids})
-            nursery.start_soon(server.serve, engine, listener, allowed)
+            if caretaker:
+                caretaker.watch()
+            confine_back_end(identity, needs, options["sandbox"])
+            if options["parent"]:
+                follow_parent(options["parent"])
+            nursery.start_soon(server.serve, engine, listener, uids)
             announce(f"ready: {address} (engine {engine.name}, {reason})")
+            if remark:
+                log.info("%s", remark)
             await ended.wait()
         finally:
             nursery.cancel_scope.cancel()
             listener.close()
-            address.clean()
+            with contextlib.suppress(PermissionError):
+                address.clean()

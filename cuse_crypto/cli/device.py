@@ -10,9 +10,11 @@ from cuse_crypto.cli.options import (
     announce,
     follow_parent,
     node_options,
+    sandbox_option,
     set_up_process,
     verbose_option,
 )
+from cuse_crypto.cli.sandbox import confine_front_end
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
@@ -21,6 +23,7 @@ from cuse_crypto.wire.address import Address
 @click.command("device")
 @click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
 @node_options
+@sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 @verbose_option
 def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
@@ -41,6 +44,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
         kind, reason = pick(options["kind"])
         node = make(options["name"], kind, attributes)
         try:
+            confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
                 node,
                 address,

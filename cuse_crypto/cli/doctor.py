@@ -59,6 +59,12 @@ def _af_alg() -> str | None:
     return None
 
 
+def _filter() -> str | None:
+    from cuse_crypto.hardening.system_calls import why_no_filter
+
+    return why_no_filter()
+
+
 def _systemd() -> str | None:
     # What sd_booted(3) looks at.
     if Path("/run/systemd/system").is_dir():
@@ -72,6 +78,7 @@ LOOKS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     ("caller memory", "one round trip for each ioctl", _caller_memory),
     ("host /dev/crypto", "the engine cryptodev", _host_device),
     ("AF_ALG", "the kernel's ciphers from user space", _af_alg),
+    ("libseccomp", "few system calls for the back end", _filter),
     ("systemd", "running as a service", _systemd),
 )
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -125,6 +126,21 @@ engine_option = click.option(
     "openssl.",
 )
 
+user_option = click.option(
+    "--user",
+    default=None,
+    metavar="NAME|UID",
+    help="Who the back end becomes: under root cuse-crypto if there is such a user, else nobody; "
+    "root for itself.",
+)
+
+sandbox_option = click.option(
+    "--sandbox/--no-sandbox",
+    default=True,
+    show_default=True,
+    help="Give up the privileges and system calls that serving does not take.",
+)
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 
 
@@ -145,12 +161,15 @@ def announce(text: str) -> None:
     print(text, flush=True)
 
 
-def follow_parent() -> None:
-    """Be sent SIGTERM when the parent dies, however it dies (prctl(2), PR_SET_PDEATHSIG)."""
-    import ctypes
-    import signal
+def follow_parent(parent: int = 0) -> int:
+    """Be sent SIGTERM when the parent dies, however it dies; its pid.
 
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    With ``parent`` again, after a change of user, which the kernel forgets it for.
+    """
+    from cuse_crypto.hardening import kernel
+
+    parent = parent or os.getppid()
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent or parent == 1:
         sys.exit(1)
+    return parent

@@ -13,7 +13,14 @@ from typing import Any
 import click
 import trio
 
-from cuse_crypto.cli.options import engine_option, node_options, set_up_process, verbose_option
+from cuse_crypto.cli.options import (
+    engine_option,
+    node_options,
+    sandbox_option,
+    set_up_process,
+    user_option,
+    verbose_option,
+)
 from cuse_crypto.cli.supervise import supervise
 from cuse_crypto.fuse.mounted_node import sweep
 from cuse_crypto.fuse.node import DEV, checked_name, pick
@@ -25,8 +32,10 @@ RUNTIME = Path("/run/cuse-crypto")
 @click.command("up")
 @node_options
 @engine_option
+@user_option
+@sandbox_option
 @verbose_option
-def command(engine: str, verbose: bool, **options: Any) -> None:
+def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **options: Any) -> None:
     """Make /dev/cryptodev0 and serve it, until Ctrl-C.
 
     Starts the back end and the front end as two processes of their own, and replaces them when
@@ -38,9 +47,10 @@ def command(engine: str, verbose: bool, **options: Any) -> None:
     with _runtime_folder() as folder:
         address = Address.parse(f"unix:{folder / 'backend.sock'}")
         listener = address.listen()
-        flags = ["-v"] if verbose else []
+        flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox)]
         listen = f"fd:{listener.fileno()}"
         backend = ["backend", "--listen", listen, "--engine", engine, *flags]
+        backend += ["--user", user] if user else []
         device = ["device", "--backend", str(address), *flags]
         for name, value in options.items():
             spelled = f"{value:o}" if name == "mode" else str(value)

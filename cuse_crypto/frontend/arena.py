@@ -14,7 +14,7 @@ import cffi
 
 from cuse_crypto.fuse import protocol
 from cuse_crypto.wire import messages
-from cuse_crypto.wire.area import Area, new_file
+from cuse_crypto.wire.area import Area, new_file, unlock
 
 PAGE = mmap.PAGESIZE
 MAP_FIXED = 0x10
@@ -59,4 +59,5 @@ class Arena(Area):
 
     def trim(self) -> None:
         """As in Area, for both ends at once."""
+        unlock(self.address + REQUEST, messages.AREA_SIZE)
         self._map.madvise(mmap.MADV_REMOVE, REQUEST, messages.AREA_SIZE)

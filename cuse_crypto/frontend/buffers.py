@@ -6,9 +6,9 @@ from cuse_crypto.abi.algorithms import CIPHERS
 from cuse_crypto.abi.crypto_buffer import crypto_buffer
 from cuse_crypto.abi.structs import Cop, crypt_op
 from cuse_crypto.frontend.crypt import CryptCalls
-from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.files import Session, wipe
 from cuse_crypto.frontend.marshal import SMALL, Call
-from cuse_crypto.frontend.memory import Range
+from cuse_crypto.frontend.memory import Range, RetriedMemory
 
 _AES_CBC = CIPHERS[11]
 
@@ -28,12 +28,16 @@ class BufferCalls(CryptCalls):
         if op.key_len not in _AES_CBC.key_sizes or op.len % _AES_CBC.block_size:
             raise OSError(errno.EINVAL, "no length of a key, or of data")
         call.memory.copy_from_user([Range(op.key, op.key_len)], SMALL)
-        key = bytes(self._view[SMALL : SMALL + op.key_len])
+        key = bytearray(self._view[SMALL : SMALL + op.key_len])
+        wipe(self._view[SMALL : SMALL + op.key_len])
+        if isinstance(call.memory, RetriedMemory):
+            call.memory.forget(op.key_len)
         iv = bytes(_AES_CBC.iv_size)
-        session = Session(call.file.new_number(), _AES_CBC, None, key, b"", iv)
-        self._tell(call.file, session)
+        session = Session(call.file.new_number(), _AES_CBC, None, key, bytearray(), iv)
         try:
+            self._tell(call.file, session)
             crypt = crypt_op(op=direction, len=op.len, src=op.input, dst=op.output)
             call.memory.copy_to_user(self._operate(call, crypt, session, []).dst)
         finally:
+            session.end()
             self._end(call.file, session.ses)

@@ -29,8 +29,8 @@ class Session:
     ses: int
     cipher: Cipher | None
     mac: Mac | None
-    key: bytes = field(repr=False)
-    mac_key: bytes = field(repr=False)
+    key: bytearray = field(repr=False)
+    mac_key: bytearray = field(repr=False)
     iv: bytes
     """The chaining value: where an operation without an IV goes on."""
     tag_size: int = 16
@@ -39,6 +39,8 @@ class Session:
     """The back end holds a hash under way, which cannot be made again."""
     doubtful: bool = False
     """An operation that went on with it was given up, and nobody knows whether it was done."""
+    ended: bool = False
+    """Its keys are wiped: it cannot be made again."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     iv_size: int = field(init=False)
@@ -52,6 +54,26 @@ class Session:
         self.iv_size = cipher.iv_size if cipher else 0
         self.short = cipher.block_size if cipher and cipher.mode in SHORT and not self.mac else 0
         self.is_cbc = cipher is not None and cipher.mode == "cbc"
+
+    def keys(self) -> tuple[bytearray, bytearray]:
+        """Copies, to be wiped; OSError(EINVAL) when it has ended."""
+        copies = self.key[:], self.mac_key[:]
+        # Another thread may end it at any time: asked before, this could be of wiped keys.
+        if self.ended:
+            wipe(*copies)
+            raise OSError(errno.EINVAL, "the session has ended")
+        return copies
+
+    def end(self) -> None:
+        """Forget the keys."""
+        self.ended = True
+        wipe(self.key, self.mac_key)
+
+
+def wipe(*secrets: bytearray | memoryview) -> None:
+    """Overwrite them in place."""
+    for secret in secrets:
+        secret[:] = bytes(len(secret))
 
 
 class Job(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.ioctls import Ioctl
 from cuse_crypto.frontend.arena import PAGE, READ, SCRATCH
-from cuse_crypto.frontend.files import OpenFile, Session
+from cuse_crypto.frontend.files import OpenFile, Session, wipe
 from cuse_crypto.frontend.memory import CallerMemory, Piece, Range
 from cuse_crypto.frontend.queue import ATTEMPTS, BackendGone, NotRepeated, Queue
 from cuse_crypto.fuse.protocol import IN_HEADER, IoctlFlag, layouts
@@ -95,6 +95,8 @@ class Marshal:
     def release(self, file: OpenFile) -> None:
         """Tell the back end that an open file is gone."""
         file.released = True
+        for session in list(file.sessions.values()):
+            session.end()
         file.sessions.clear()
         checked(self._queue.control("RELEASE", messages.Handle(file.fh), patient=False))
 
@@ -147,20 +149,25 @@ class Marshal:
         cipher, mac = session.cipher, session.mac
         numbers = cipher.id if cipher else 0, mac.id if mac else 0
         body = messages.NewSession(file.fh, session.ses, *numbers)
-        keys = session.key, session.mac_key
-        reply = self._queue.control("NEW_SESSION", body, *keys)
-        for _ in range(ATTEMPTS):
-            if reply.status != messages.NO_SUCH_HANDLE or file.released:
-                break
-            self.open(file)
+        keys = session.keys()
+        try:
             reply = self._queue.control("NEW_SESSION", body, *keys)
-            if file.released:
-                self.release(file)
+            for _ in range(ATTEMPTS):
+                if reply.status != messages.NO_SUCH_HANDLE or file.released:
+                    break
+                self.open(file)
+                reply = self._queue.control("NEW_SESSION", body, *keys)
+                if file.released:
+                    self.release(file)
+        finally:
+            wipe(*keys)
         checked(reply)
 
     def _end(self, file: OpenFile, ses: int) -> None:
         """Forget a session here and there; a back end that is gone has forgotten it already."""
-        file.sessions.pop(ses, None)
+        session = file.sessions.pop(ses, None)
+        if session:
+            session.end()
         with contextlib.suppress(BackendGone):
             self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
 

@@ -167,6 +167,10 @@ class RetriedMemory:
         self._used += total
         self._view[offset : offset + total] = part
 
+    def forget(self, length: int) -> None:
+        """Wipe the last ``length`` bytes that have been copied, where they came from."""
+        self._payload[self._used - length : self._used] = bytes(length)
+
     def copy_to_user(self, pieces: Sequence[Piece]) -> None:
         """Keeps what the kernel is to copy; the ranges are those that were announced."""
         self.output += [self._view[at : at + length] for _, at, length in pieces]

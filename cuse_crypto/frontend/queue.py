@@ -90,23 +90,27 @@ class Queue:
         self,
         name: str,
         body: Any,
-        *segments: bytes,
+        *segments: bytearray,
         writable: tuple[int, ...] = (),
         patient: bool = True,
     ) -> Reply:
         """Send a small message with these readable segments; BackendGone if it is not answered.
 
-        ``patient``: whether to wait for a back end that is not there.
+        They may be keys, and are wiped here. ``patient``: whether to wait for a back end that is
+        not there.
         """
         if not patient and self._connection is None:
             self._connect(patience=0)
         message = BY_NAME[name]
-        at = message.payload_offset
+        start = at = message.payload_offset
         for segment in segments:
             self._request[at : at + len(segment)] = segment
             at += len(segment)
         lengths = tuple(map(len, segments))
-        return self._exchange(self._request, self._reply, 0, message, body, lengths, writable)
+        try:
+            return self._exchange(self._request, self._reply, 0, message, body, lengths, writable)
+        finally:
+            self._request[start:at] = bytes(at - start)
 
     def exchange(
         self,

@@ -16,9 +16,9 @@ from cuse_crypto.abi.structs import (
     session_info_op,
     session_op,
 )
-from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.files import Session, wipe
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, checked
-from cuse_crypto.frontend.memory import Range
+from cuse_crypto.frontend.memory import Range, RetriedMemory
 from cuse_crypto.wire import messages
 
 _KEY = SMALL
@@ -32,16 +32,25 @@ class SessionCalls(Marshal):
 
     def CIOCGSESSION(self, call: Call, op: session_op) -> None:
         """Make a session and tell its number."""
+        secrets: list[bytearray] = []
+        try:
+            self._make(call, op, secrets)
+        except BaseException:
+            wipe(*secrets)
+            raise
+
+    def _make(self, call: Call, op: session_op, secrets: list[bytearray]) -> None:
+        """``secrets`` takes what has been copied of the caller's keys."""
         if not op.cipher and not op.mac:
             raise OSError(errno.EINVAL, "neither cipher nor mac")
         cipher, mac = CIPHERS.get(op.cipher), MACS.get(op.mac)
         if (op.cipher and cipher is None) or (op.mac and mac is None):
             raise OSError(errno.EINVAL, "no such algorithm")
         if cipher and cipher.is_aead:
-            key, mac, mac_key = self._aead_key(call, op, cipher), None, b""
+            key, mac, mac_key = self._aead_key(call, op, cipher, secrets), None, bytearray()
         else:
-            key = self._cipher_key(call, op, cipher)
-            mac_key = self._mac_key(call, op, mac)
+            key = self._cipher_key(call, op, cipher, secrets)
+            mac_key = self._mac_key(call, op, mac, secrets)
         call.memory.copy_from_user([], _KEY, writable=[Range(call.arg, call.layout.size)])
         self._queue.connect()
         if not {row.id for row in (cipher, mac) if row} <= self._queue.algorithms:
@@ -58,47 +67,66 @@ class SessionCalls(Marshal):
             self._end(call.file, session.ses)
             raise
 
-    def _cipher_key(self, call: Call, op: session_op, cipher: Cipher | None) -> bytes:
+    def _cipher_key(
+        self, call: Call, op: session_op, cipher: Cipher | None, secrets: list[bytearray]
+    ) -> bytearray:
         if cipher is None:
-            return b""
+            return bytearray()
         if op.keylen > CRYPTO_CIPHER_MAX_KEY_LEN:
             raise OSError(errno.EINVAL, "key too long")
-        key = self._secret(call, op.key, op.keylen)
+        key = self._secret(call, op.key, op.keylen, secrets)
         if op.keylen not in cipher.key_sizes:
             raise OSError(errno.EINVAL, "no length of a key")
         return key
 
-    def _mac_key(self, call: Call, op: session_op, mac: Mac | None) -> bytes:
+    def _mac_key(
+        self, call: Call, op: session_op, mac: Mac | None, secrets: list[bytearray]
+    ) -> bytearray:
         """A hash without a key has one copied, all the same, where there is one."""
         if mac is None:
-            return b""
+            return bytearray()
         if op.mackeylen > CRYPTO_HMAC_MAX_KEY_LEN:
             raise OSError(errno.EINVAL, "key of the mac too long")
-        key = b""
+        key = bytearray()
         if op.mackey or mac.is_keyed:
-            key = self._secret(call, op.mackey, op.mackeylen)
-        return key if mac.is_keyed else b""
+            key = self._secret(call, op.mackey, op.mackeylen, secrets)
+        if not mac.is_keyed:
+            wipe(key)
+            return bytearray()
+        return key
 
-    def _aead_key(self, call: Call, op: session_op, cipher: Cipher) -> bytes:
+    def _aead_key(
+        self, call: Call, op: session_op, cipher: Cipher, secrets: list[bytearray]
+    ) -> bytearray:
         """With a key of a mac the driver packs both into one, as the kernel's authenc has them."""
         if op.keylen > CRYPTO_CIPHER_MAX_KEY_LEN or op.mackeylen > CRYPTO_HMAC_MAX_KEY_LEN:
             raise OSError(errno.EINVAL, "key too long")
-        key = b""
-        if op.mackeylen:
+        if not op.mackeylen:
+            key = self._secret(call, op.key, op.keylen, secrets)
+        else:
             head = struct.pack("=HH", _RTA_LENGTH, _AUTHENC_KEYA_PARAM)
-            key = head + op.keylen.to_bytes(4, "big")
-            key += self._secret(call, op.mackey, op.mackeylen)
-        key += self._secret(call, op.key, op.keylen)
+            head += op.keylen.to_bytes(4, "big")
+            # Of its size from the beginning: to grow might leave a copy behind.
+            key = bytearray(len(head) + op.mackeylen + op.keylen)
+            secrets.append(key)
+            end = len(head) + op.mackeylen
+            key[: len(head)] = head
+            key[len(head) : end] = mac_key = self._secret(call, op.mackey, op.mackeylen, secrets)
+            key[end:] = own = self._secret(call, op.key, op.keylen, secrets)
+            wipe(mac_key, own)
         if len(key) not in cipher.key_sizes:
             raise OSError(errno.EINVAL, "no length of a key")
         return key
 
-    def _secret(self, call: Call, address: int, length: int) -> bytes:
+    def _secret(self, call: Call, address: int, length: int, secrets: list[bytearray]) -> bytearray:
         if not length:
-            return b""
+            return bytearray()
         call.memory.copy_from_user([Range(address, length)], _KEY)
-        secret = bytes(self._view[_KEY : _KEY + length])
-        self._view[_KEY : _KEY + length] = bytes(length)
+        secret = bytearray(self._view[_KEY : _KEY + length])
+        secrets.append(secret)
+        wipe(self._view[_KEY : _KEY + length])
+        if isinstance(call.memory, RetriedMemory):
+            call.memory.forget(length)
         return secret
 
     def CIOCFSESSION(self, call: Call, op: number) -> None:

@@ -11,6 +11,8 @@ MAP_NORESERVE = 0x4000
 """asm-generic/mman-common.h, the same on x86-64 and aarch64."""
 KEPT = 4 << 20
 """Bytes of a message after which an area need not be trimmed."""
+_libc = ctypes.CDLL(None)
+_libc.munlock.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
@@ -30,7 +32,13 @@ class Area:
 
     def trim(self) -> None:
         """Give back to the system what a rare long message took; the content is lost."""
+        unlock(self.address, self.size)
         self._map.madvise(self._trimming)
+
+
+def unlock(address: int, size: int) -> None:
+    """Memory from which pages can be taken: not from what mlockall(2) has locked."""
+    _libc.munlock(address, size)
 
 
 def new_file(size: int) -> int:

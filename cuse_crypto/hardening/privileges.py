@@ -1,0 +1,48 @@
+"""Capabilities (capabilities(7)), and that nothing brings them back."""
+
+import contextlib
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+from cuse_crypto.hardening import kernel
+
+CAP_DAC_OVERRIDE, CAP_SETGID, CAP_SETUID, CAP_IPC_LOCK = 1, 6, 7, 14
+CAP_SYS_PTRACE, CAP_SYS_ADMIN = 19, 21
+CHANGE_USER = CAP_SETGID, CAP_SETUID
+CALLERS = CAP_SYS_PTRACE, CAP_DAC_OVERRIDE
+"""To reach the memory of callers of all users, their /proc/PID/syscall, which is closed to other
+users, and the socket of a back end of another user."""
+_LAST = Path("/proc/sys/kernel/cap_last_cap")
+_VERSION_3 = 0x20080522
+_HEADER = struct.Struct("=Ii")
+_DATA = struct.Struct("=6I")
+"""Effective, permitted and inheritable ones, 0 to 31, then the same of 32 to 63."""
+
+
+def keep(capabilities: Collection[int] = ()) -> None:
+    """Give up all but these of what this thread has, and the way to ever have more.
+
+    Threads that are there already keep theirs: to be called before there are any.
+    """
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    # Without CAP_SETPCAP there is no way to; nothing is executed, so it would change nothing.
+    with contextlib.suppress(PermissionError):
+        for number in range(int(_LAST.read_text()) + 1):
+            kernel.prctl(kernel.PR_CAPBSET_DROP, number)
+    kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
+    # As another user they are only kept where this is asked for.
+    kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+    kept = sum(1 << number for number in capabilities) & _permitted()
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    kernel.capset(_HEADER.pack(_VERSION_3, 0), _DATA.pack(low, low, 0, high, high, 0))
+
+
+def has(capability: int) -> bool:
+    """Whether this thread has it."""
+    return bool(_permitted() >> capability & 1)
+
+
+def _permitted() -> int:
+    with open("/proc/thread-self/status") as status:
+        return next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))

@@ -1,0 +1,34 @@
+"""Keeping what is in memory from where it would outlive the process: core dumps and swap."""
+
+import logging
+import resource
+
+from cuse_crypto.hardening import kernel, privileges
+
+log = logging.getLogger(__name__)
+
+# bits/mman-linux.h, the same on x86-64 and aarch64.
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+
+
+def no_dump() -> None:
+    """No core dump, and no look inside by another process of the same user (ptrace(2), /proc).
+
+    A change of user undoes the second.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def no_swap() -> bool:
+    """What is touched from now on stays in memory; False where this process may not have that.
+
+    Without the capability there must be no limit: what is met later would refuse memory that need
+    not be locked.
+    """
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    if not (unlimited or privileges.has(privileges.CAP_IPC_LOCK)):
+        log.debug("memory may be swapped out, keys too: no CAP_IPC_LOCK, and a limit (ulimit -l)")
+        return False
+    kernel.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
+    return True
