@@ -18,6 +18,7 @@ import trio
 from cuse_crypto.cli.options import (
     announce,
     engine_option,
+    limit_options,
     node_options,
     sandbox_option,
     set_up_process,
@@ -36,6 +37,7 @@ PATIENCE = 10.0
 
 @click.command("up")
 @node_options
+@limit_options
 @engine_option
 @user_option
 @sandbox_option
@@ -56,7 +58,7 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
         device = ["device", "--backend", address, *flags]
         for name, value in options.items():
             spelled = f"{value:o}" if name == "mode" else str(value)
-            device += ["--node" if name == "kind" else f"--{name}", spelled]
+            device += ["--node" if name == "kind" else f"--{name.replace('_', '-')}", spelled]
         try:
             started = trio.run(_supervise, backend, device)
         finally:

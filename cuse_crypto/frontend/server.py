@@ -11,6 +11,7 @@ import trio
 
 from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.files import OpenFiles
+from cuse_crypto.frontend.limits import Limits
 from cuse_crypto.frontend.patrol import Patrol
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.tickets import Ticket, is_dying
@@ -41,13 +42,15 @@ class Server:
         deadline: float,
         direct: bool = True,
         api: str = "cryptodev",
+        limits: Limits | None = None,
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``direct``: touch caller memory ourselves where the kernel lets us; ``api``: a key of APIS.
         """
         self.api = api
         self.node = node
-        self.files = OpenFiles()
+        self.limits = limits or Limits(workers=workers)
+        self.files = OpenFiles(self.limits)
         self.direct = direct
         self.tickets: dict[int, Ticket] = {}
         """The ioctls under way, by ``unique``."""

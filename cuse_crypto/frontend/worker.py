@@ -14,11 +14,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
+from cuse_crypto.frontend.limits import RATE, Account
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
@@ -40,6 +42,7 @@ _NO_LAYOUT = Layout(protocol.fuse_interrupt_in)
 _DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
 _OPEN_OUT = layouts("FUSE_OPEN")[1]
 _OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
+_GIVES_BACK = next(row for row in ioctls.IOCTLS if row.name == "CIOCFSESSION").number(64)
 _ATTR_OUT = layouts("FUSE_SETATTR")[1]
 
 
@@ -53,6 +56,8 @@ class Worker:
         self._arena = queue.arena
         self._memory = DirectMemory(self._arena)
         self._express = Express(server, queue)
+        self._account: Account | None = None
+        """Whose ioctl is being done here."""
         self._bed = threading.Lock()
         self._bed.acquire()
         rows, calls = APIS[server.api]
@@ -69,6 +74,9 @@ class Worker:
         crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
         vector, express, readers = [buffer], self._express.serve, crew.readers
+        if self._server.limits.values[RATE]:
+            # What goes the short way is not counted.
+            express = _never
         look_behind = crew.watcher()
         awake, needless = True, 0
         while awake:
@@ -86,7 +94,7 @@ class Worker:
                 look_behind()
             try:
                 if not express(size):
-                    self._serve(buffer[:size])
+                    self._serve_in_turn(size)
             except Exception:
                 log.exception("a bug, answered with EIO")
                 self._channel.reply(protocol.unique_of(buffer), errno.EIO)
@@ -99,6 +107,21 @@ class Worker:
         crew.dismiss()
         self._server.abandon()
         queue.close()
+
+    def _serve_in_turn(self, size: int) -> None:
+        """Answer the request in the arena, and what waited for its user to be done with one."""
+        buffer = self._arena.read_buffer
+        waited: int | None = size
+        while waited:
+            try:
+                self._serve(buffer[:waited])
+            finally:
+                account, self._account = self._account, None
+                message = account.finish() if account else None
+                waited = len(message) if message else None
+                if account and message:
+                    buffer[:waited] = message
+                    self._account = account
 
     def _serve(self, message: memoryview) -> None:
         """Answer one request; the only place that does, but for Server._let_go and Express."""
@@ -135,7 +158,7 @@ class Worker:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
-        file = server.files.open()
+        file = server.files.open(request.header.uid)
         try:
             self._marshal.open(file)
             ticket.settle()
@@ -160,9 +183,29 @@ class Worker:
         return b""
 
     def FUSE_IOCTL(self, request: Request) -> Buffer:
-        """Do the ioctl, with the caller's memory reached in the way that works."""
+        """Do the ioctl when it is its user's turn: now, or when another one is done."""
+        tickets, header = self._server.tickets, request.header
+        if self._account is None:
+            account = self._server.files[request.body.fh].account
+            if request.body.cmd != _GIVES_BACK:
+                account.spend()
+            tickets[header.unique] = Ticket(header.unique, header.pid)
+            if not account.begin(self._arena.read_buffer[: header.len]):
+                raise Answered
+            self._account = account
+        ticket = tickets[header.unique]
+        try:
+            # It may have been interrupted while it waited.
+            if ticket.is_taken:
+                raise Answered
+            return self._ioctl(request, ticket)
+        finally:
+            tickets.pop(header.unique, None)
+
+    def _ioctl(self, request: Request, ticket: Ticket) -> Buffer:
+        """With the caller's memory reached in the way that works."""
         server, body = self._server, request.body
-        pid = request.header.pid
+        pid, unique = request.header.pid, request.header.unique
         file = server.files[body.fh]
         unrestricted = body.flags & IoctlFlag.UNRESTRICTED
         memory: DirectMemory | RetriedMemory = self._memory
@@ -172,9 +215,6 @@ class Worker:
             memory = RetriedMemory(self._arena, request.payload, body.out_size)
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
-
-        unique = request.header.unique
-        ticket = server.tickets[unique] = Ticket(unique, pid)
 
         answered = False
 
@@ -263,6 +303,11 @@ def _attributes(attributes: Attributes) -> bytes:
     reply |= {"mode": stat.S_IFREG | attributes.mode}
     reply |= {"uid": attributes.uid, "gid": attributes.gid}
     return _ATTR_OUT.bytes(protocol.fuse_attr_out(**reply))
+
+
+def _never(size: int) -> bool:
+    """No short way."""
+    return False
 
 
 def _retry_reply(retry: Retry) -> bytes:
