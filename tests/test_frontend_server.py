@@ -41,16 +41,17 @@ class SlowEngine(OpensslEngine):
 
     def session(self, algorithms: Algorithms, keys: Keys) -> OpensslSession:
         session = OpensslSession(algorithms, keys)
-        compute = session.short
-        assert compute
+        session.crypt = self._slow(session.crypt)  # type: ignore[method-assign]
+        session._short = self._slow(session.short)
+        return session
 
-        def short(*arguments: Any) -> None:
+    def _slow(self, compute: Any) -> Any:
+        def slow(*arguments: Any) -> Any:
             self.asked.set()
             assert self.may_go_on.wait(20)
-            compute(*arguments)
+            return compute(*arguments)
 
-        session.short = short
-        return session
+        return slow
 
 
 class FakeNode:
@@ -80,12 +81,14 @@ class Kernel:
         self._socket = node.kernel
         self._unique = 0
 
-    def send(self, name: str, body: bytes = b"", *, pid: int = 0, opcode: int = 0) -> int:
+    def send(
+        self, name: str, body: bytes = b"", *, pid: int = 0, opcode: int = 0, uid: int = 0
+    ) -> int:
         """Its ``unique``."""
         self._unique += 2
         number = opcode or BY_NAME[name].number
         size = IN_HEADER.size + len(body)
-        header = protocol.fuse_in_header(size, number, self._unique, 1, 0, 0, pid, 0, 0)
+        header = protocol.fuse_in_header(size, number, self._unique, 1, uid, 0, pid, 0, 0)
         self._socket.send(IN_HEADER.bytes(header) + body)
         return self._unique
 
@@ -107,10 +110,10 @@ class Kernel:
         """Nothing more has come."""
         return not select.select([self._socket], [], [], 0.2)[0]
 
-    def open(self) -> int:
-        """The handle of a new open file."""
+    def open(self, uid: int = 0) -> int:
+        """The handle of a new open file of this user."""
         request = protocol.layouts("FUSE_OPEN")[0].bytes(protocol.fuse_open_in(os.O_RDWR, 0))
-        number, reply = self.ask("FUSE_OPEN", request, pid=os.getpid())
+        number, reply = self.ask("FUSE_OPEN", request, pid=os.getpid(), uid=uid)
         assert number == 0
         handle: int = protocol.layouts("FUSE_OPEN")[1].read(reply).fh
         return handle

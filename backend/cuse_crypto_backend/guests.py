@@ -14,6 +14,11 @@ from cuse_crypto.wire.messages import NO_SUCH_HANDLE
 from cuse_crypto_backend.engines import Engine, EngineFile, EngineSession
 from cuse_crypto_backend.engines.engine import Algorithms, Keys, Short
 
+MAX_FILES = 16384
+"""Open files of one guest."""
+MAX_SESSIONS = 65536
+"""Sessions of one guest, of all its open files."""
+
 
 @dataclass(slots=True)
 class Session:
@@ -24,14 +29,13 @@ class Session:
     lock: threading.Lock = field(default_factory=threading.Lock)
     iv_size: int = field(init=False)
     block_size: int = field(init=False)
-    short: Short | None = field(init=False)
-    """Of a cipher alone."""
+    short: Short | None = None
+    """Of a cipher alone, once it has been used."""
 
     def __post_init__(self) -> None:
-        cipher, mac = self.algorithms
+        cipher = self.algorithms.cipher
         self.iv_size = cipher.iv_size if cipher else 0
         self.block_size = cipher.block_size if cipher else 1
-        self.short = None if mac else self.engine.short
 
 
 @dataclass(slots=True)
@@ -59,13 +63,16 @@ class Guest:
         self._engine = engine
         self._files: dict[int, File] = {}
         self.get = self._files.get
+        self._sessions = 0
         self._lock = threading.RLock()
         self.queues = 0
 
     def open(self, handle: int) -> None:
-        """Open a file; again is no error, for a request may be repeated."""
+        """Open a file; again is no error, for a request may be repeated. EMFILE for too many."""
         with self._lock:
             if handle not in self._files:
+                if len(self._files) >= MAX_FILES:
+                    raise OSError(errno.EMFILE, "a guest with too many open files")
                 self._files[handle] = File(self._engine.open())
 
     def release(self, handle: int) -> None:
@@ -73,10 +80,14 @@ class Guest:
         with self._lock:
             file = self._files.pop(handle, None)
             if file:
+                self._sessions -= len(file.sessions)
                 file.close()
 
     def new_session(self, handle: int, ses: int, numbers: tuple[int, int], keys: Keys) -> None:
-        """``numbers`` of cipher and mac, 0 for none. OSError(EINVAL) for what cannot be."""
+        """``numbers`` of cipher and mac, 0 for none.
+
+        OSError(EINVAL) for what cannot be, ENOSPC for too many.
+        """
         file = self._file(handle)
         cipher, mac = CIPHERS.get(numbers[0]), MACS.get(numbers[1])
         if (cipher is None) != (numbers[0] == 0) or (mac is None) != (numbers[1] == 0):
@@ -90,13 +101,17 @@ class Guest:
         algorithms = Algorithms(cipher, mac)
         with self._lock:
             self.end_session(handle, ses)
+            if self._sessions >= MAX_SESSIONS:
+                raise OSError(errno.ENOSPC, "a guest with too many sessions")
             file.sessions[ses] = Session(algorithms, file.engine.session(algorithms, keys))
+            self._sessions += 1
 
     def end_session(self, handle: int, ses: int) -> None:
         """Forget a session; an unknown one is no error."""
         with self._lock:
             session = self._file(handle).sessions.pop(ses, None)
             if session:
+                self._sessions -= 1
                 session.engine.close()
 
     def session(self, handle: int, ses: int) -> Session:

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from typing import Any
 
 import trio
@@ -29,6 +30,8 @@ from cuse_crypto_backend.guests import Guest, Guests
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 1024
+MAX_OF_ONE_PEER = 300
+"""Connections of one process: a front end has as many as it has workers, 256 at most."""
 HELLO_DEADLINE = 5.0
 """Seconds that a new connection may be silent."""
 _BUFFER = messages.MAX_LENGTH + GROWTH + SLACK
@@ -41,6 +44,7 @@ class Server:
         self.engine = engine
         self.guests = Guests(engine)
         self._uids = uids
+        self._peers: Counter[int] = Counter()
 
     async def run(self, listener: socket.socket) -> None:
         """Accept until cancelled, which ends all connections."""
@@ -56,23 +60,33 @@ class Server:
                     await trio.sleep(0.1)
                     continue
                 sock = socket.socket(fileno=accepted.detach())
-                if not self._is_allowed(sock):
+                pid = self._peer(sock)
+                if pid is None:
                     sock.close()
                     continue
-                nursery.start_soon(self._serve, sock, limiter)
+                self._peers[pid] += 1
+                nursery.start_soon(self._serve, sock, pid, limiter)
 
-    def _is_allowed(self, sock: socket.socket) -> bool:
-        """Who is at the other end of a Unix socket is the kernel's word, not the peer's."""
+    def _peer(self, sock: socket.socket) -> int | None:
+        """The pid at the other end, None for one that may not connect (any more).
+
+        Who that is, is the kernel's word and not the peer's.
+        """
         size = struct.calcsize("3i")
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid: int
         pid, uid, _ = struct.unpack("3i", credentials)
         if uid not in self._uids:
             log.warning(
                 "refused a front end of uid %d (pid %d); allow it with --allow-uid", uid, pid
             )
-        return uid in self._uids
+            return None
+        if self._peers[pid] >= MAX_OF_ONE_PEER:
+            log.warning("refused one more connection of pid %d, which has %d", pid, MAX_OF_ONE_PEER)
+            return None
+        return pid
 
-    async def _serve(self, sock: socket.socket, limiter: trio.CapacityLimiter) -> None:
+    async def _serve(self, sock: socket.socket, pid: int, limiter: trio.CapacityLimiter) -> None:
         channel = Channel(self, sock)
         try:
             async with trio.open_nursery() as nursery:
@@ -81,6 +95,9 @@ class Server:
                 nursery.cancel_scope.cancel()
         finally:
             sock.close()
+            self._peers[pid] -= 1
+            if not self._peers[pid]:
+                del self._peers[pid]
 
 
 async def _shut_when_cancelled(channel: "Channel") -> None:
@@ -279,6 +296,8 @@ class Channel:
         dst = self._reply[at : at + size + SLACK]
         with session.lock:
             digest = session.engine.crypt(body.op, bytes(iv), src, dst, hashing)
+            if not mac:
+                session.short = session.engine.short
         self._reply[at + size : at + size + len(digest)] = digest
         return size, len(digest)
 

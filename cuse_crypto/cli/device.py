@@ -9,6 +9,7 @@ from cuse_crypto.cli.options import (
     AddressType,
     announce,
     follow_parent,
+    limit_options,
     node_options,
     sandbox_option,
     set_up_process,
@@ -23,6 +24,7 @@ from cuse_crypto.wire.address import Address
 @click.command("device")
 @click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
 @node_options
+@limit_options
 @sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 @verbose_option
@@ -35,6 +37,7 @@ def command(address: Address, with_parent: bool, verbose: bool, **options: Any) 
 
 
 async def _serve(address: Address, options: dict[str, Any]) -> None:
+    from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.queue import BackendGone
     from cuse_crypto.frontend.server import Server
     from cuse_crypto.fuse.node import Attributes, make, pick
@@ -42,6 +45,8 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
     async with until_signalled() as ended:
         attributes = Attributes.named(options["mode"], options["owner"], options["group"])
         kind, reason = pick(options["kind"])
+        values = {row: options[row.name.replace("-", "_")] for row in LIMITS}
+        limits = Limits(values, options["workers"])
         node = make(options["name"], kind, attributes)
         try:
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
@@ -53,6 +58,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 patience=options["patience"],
                 direct=options["memory"] == "auto",
                 api=options["api"],
+                limits=limits,
             )
             try:
                 engine = server.connect()
@@ -69,6 +75,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
         finally:
             node.close()
+            limits.report()
 
 
 async def _first(*events: trio.Event) -> None:

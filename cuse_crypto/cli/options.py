@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cuse_crypto.frontend import limits
 from cuse_crypto.wire.address import Address
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -114,6 +115,27 @@ node_options = _together(
         help="How the memory of callers is reached: ourselves where the kernel lets us (auto), or "
         "always by the kernel (retry; cuse only, 128 KiB at most).",
     ),
+)
+
+_HELP = {
+    limits.FILES: "Open files of one user, or EMFILE.",
+    limits.SESSIONS: "Sessions of one user, or ENOSPC.",
+    limits.BYTES: "Bytes of one operation, or EMSGSIZE.",
+    limits.RATE: "Ioctls of one user in a second, or EAGAIN.",
+    limits.BUSY: "Ioctls of one user at once; more wait. 0: all --workers but two.",
+}
+
+limit_options = _together(
+    *(
+        click.option(
+            f"--{row.name}",
+            type=click.IntRange(0),
+            default=row.default,
+            show_default=bool(row.default),
+            help=_HELP[row],
+        )
+        for row in limits.LIMITS
+    )
 )
 
 engine_option = click.option(

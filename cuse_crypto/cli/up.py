@@ -15,6 +15,7 @@ import trio
 
 from cuse_crypto.cli.options import (
     engine_option,
+    limit_options,
     node_options,
     sandbox_option,
     set_up_process,
@@ -31,6 +32,7 @@ RUNTIME = Path("/run/cuse-crypto")
 
 @click.command("up")
 @node_options
+@limit_options
 @engine_option
 @user_option
 @sandbox_option
@@ -54,7 +56,7 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
         device = ["device", "--backend", str(address), *flags]
         for name, value in options.items():
             spelled = f"{value:o}" if name == "mode" else str(value)
-            device += ["--node" if name == "kind" else f"--{name}", spelled]
+            device += ["--node" if name == "kind" else f"--{name.replace('_', '-')}", spelled]
         try:
             started = trio.run(supervise, backend, listener, device)
         finally:

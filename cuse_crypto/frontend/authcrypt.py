@@ -11,6 +11,7 @@ from cuse_crypto.abi.structs import Cop, CopFlag, crypt_auth_op
 from cuse_crypto.frontend.arena import REPLY, REQUEST
 from cuse_crypto.frontend.crypt import CryptCalls, Hashing
 from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marshal import SMALL, Call, ranges
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.wire import messages
@@ -42,6 +43,7 @@ class AuthCalls(CryptCalls):
     def CIOCAUTHCRYPT(self, call: Call, op: crypt_auth_op) -> None:
         """Encrypt and authenticate, or verify and decrypt."""
         session = call.file.session(op.ses)
+        call.file.account.check(BYTES, op.auth_len + op.len)
         tls = op.flags & CopFlag.AEAD_TLS_TYPE
         srtp = op.flags & CopFlag.AEAD_SRTP_TYPE
         if (tls or srtp) and op.src != op.dst:

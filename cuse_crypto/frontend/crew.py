@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import trio
 
+from cuse_crypto.frontend.files import OpenFile
+
 log = logging.getLogger(__name__)
 
 SAMPLE = 16
@@ -34,8 +36,9 @@ class Crew:
         self.size = 0
         self.is_full = False
         """One more than ``limit`` has been hired, for all others were stuck: see ``carry``."""
-        self.pile: deque[bytes | Callable[[], object]] = deque()
-        """What waits for whoever has time: requests, and what is to be done after one."""
+        self.pile: deque[bytes | OpenFile] = deque()
+        """What waits for whoever has time: requests, and files of which the back end is to be told
+        that they are released."""
         self._limit = limit
         self._new_worker = new_worker
         self._resting: list[threading.Lock] = []
@@ -87,7 +90,7 @@ class Crew:
         """Nobody else is left who could read."""
         return self.is_full and not (self.readers or self._resting)
 
-    def carry(self, item: bytes | Callable[[], object]) -> None:
+    def carry(self, item: bytes | OpenFile) -> None:
         """Lay ``item`` on the pile, where the last one who reads puts what may take long: so it
         sees signals and ends while all the others are stuck.
         """

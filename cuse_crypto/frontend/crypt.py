@@ -13,6 +13,7 @@ from cuse_crypto.abi.algorithms import Cipher
 from cuse_crypto.abi.structs import Cop, CopFlag, crypt_op
 from cuse_crypto.frontend.arena import REPLY, REQUEST
 from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, ranges
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import ATTEMPTS
@@ -87,6 +88,7 @@ class CryptCalls(Marshal):
 
         ``extra`` is what the caller of this writes besides ``dst``, digest and IV.
         """
+        call.file.account.check(BYTES, op.len)
         _check_hash(op, session)
         plan = _plan(op, session)
         cipher, iv_size = session.cipher, session.iv_size

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
 from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
@@ -58,6 +59,7 @@ class Express:
         self._short = server.short
         self._queue = queue
         self._view = queue.arena.view
+        self._most = min(CHUNK, server.limits.values[BYTES] or CHUNK)
         self._head = bytearray(_HEAD)
         # The kernel copies the structure back, as it has read it.
         self._answer = self._view[_ANSWER:_SIZE]
@@ -85,7 +87,7 @@ class Express:
             return False
         file = self._files.get(fh)
         session = file.sessions.get(ses) if file else None
-        if session is None or not session.short or not 0 < length <= CHUNK:
+        if session is None or not session.short or not 0 < length <= self._most:
             return False
         if length % session.short or not session.lock.acquire(blocking=False):
             return False

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from cuse_crypto.abi.algorithms import Cipher, Mac
 from cuse_crypto.abi.structs import crypt_op
+from cuse_crypto.frontend.limits import Account, Limits
 
 MAX_JOBS = 64
 """Asynchronous operations of one open file that may wait to be fetched."""
@@ -90,6 +91,8 @@ class OpenFile:
     """One open file description, shared by everyone who inherited it."""
 
     fh: int
+    account: Account
+    """Of who opened it."""
     sessions: dict[int, Session] = field(default_factory=dict)
     jobs: deque[Job] = field(default_factory=deque)
     pollers: set[int] = field(default_factory=set)
@@ -118,21 +121,25 @@ class OpenFile:
 class OpenFiles:
     """All open files of one device, by the handle that the kernel knows them by."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
         self._files: dict[int, OpenFile] = {}
         self.get = self._files.get
         """The open file of a handle, or None."""
         self._numbers = itertools.count(1)
 
-    def open(self) -> OpenFile:
-        """A new open file; its handle is never used again."""
-        file = OpenFile(next(self._numbers))
+    def open(self, uid: int = 0) -> OpenFile:
+        """A new open file; its handle is never used again. OSError if this user has too many."""
+        file = OpenFile(next(self._numbers), self.limits.open(uid))
         self._files[file.fh] = file
         return file
 
     def release(self, fh: int) -> OpenFile | None:
         """Forget an open file; None if it is unknown."""
-        return self._files.pop(fh, None)
+        file = self._files.pop(fh, None)
+        if file:
+            self.limits.close(file.account)
+        return file
 
     def __getitem__(self, fh: int) -> OpenFile:
         file = self._files.get(fh)

@@ -15,6 +15,7 @@ from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.ioctls import Ioctl
 from cuse_crypto.frontend.arena import PAGE, READ, SCRATCH
 from cuse_crypto.frontend.files import OpenFile, Session, wipe
+from cuse_crypto.frontend.limits import SESSIONS
 from cuse_crypto.frontend.memory import CallerMemory, Piece, Range
 from cuse_crypto.frontend.queue import ATTEMPTS, BackendGone, NotRepeated, Queue
 from cuse_crypto.fuse.protocol import IN_HEADER, IoctlFlag, layouts
@@ -95,9 +96,8 @@ class Marshal:
     def release(self, file: OpenFile) -> None:
         """Tell the back end that an open file is gone."""
         file.released = True
-        for session in list(file.sessions.values()):
-            session.end()
-        file.sessions.clear()
+        for ses in list(file.sessions):
+            self._forget(file, ses)
         checked(self._queue.control("RELEASE", messages.Handle(file.fh), patient=False))
 
     def _exchange(
@@ -165,11 +165,15 @@ class Marshal:
 
     def _end(self, file: OpenFile, ses: int) -> None:
         """Forget a session here and there; a back end that is gone has forgotten it already."""
+        self._forget(file, ses)
+        with contextlib.suppress(BackendGone):
+            self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
+
+    def _forget(self, file: OpenFile, ses: int) -> None:
         session = file.sessions.pop(ses, None)
         if session:
             session.end()
-        with contextlib.suppress(BackendGone):
-            self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
+            file.account.give(SESSIONS)
 
     def _put(self, address: int, data: bytes, at: int = SMALL) -> Piece:
         """``data`` laid at ``at`` of the arena, to be copied to the caller's ``address``."""

@@ -11,6 +11,7 @@ import trio
 
 from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.files import OpenFiles
+from cuse_crypto.frontend.limits import Limits
 from cuse_crypto.frontend.patrol import Patrol
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.tickets import Ticket, is_dying
@@ -42,6 +43,7 @@ class Server:
         patience: float = 0.0,
         direct: bool = True,
         api: str = "cryptodev",
+        limits: Limits | None = None,
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
@@ -49,7 +51,8 @@ class Server:
         """
         self.api = api
         self.node = node
-        self.files = OpenFiles()
+        self.limits = limits or Limits(workers=workers)
+        self.files = OpenFiles(self.limits)
         self.direct = direct
         self.tickets: dict[int, Ticket] = {}
         """The ioctls under way, by ``unique``."""

@@ -17,6 +17,7 @@ from cuse_crypto.abi.structs import (
     session_op,
 )
 from cuse_crypto.frontend.files import Session, wipe
+from cuse_crypto.frontend.limits import SESSIONS
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, checked
 from cuse_crypto.frontend.memory import Range, RetriedMemory
 from cuse_crypto.wire import messages
@@ -57,7 +58,13 @@ class SessionCalls(Marshal):
             raise OSError(errno.EINVAL, "the engine has it not")
         iv = bytes(cipher.iv_size if cipher else 0)
         session = Session(call.file.new_number(), cipher, mac, key, mac_key, iv)
-        self._tell(call.file, session)
+        account = call.file.account
+        account.take(SESSIONS)
+        try:
+            self._tell(call.file, session)
+        except BaseException:
+            account.give(SESSIONS)
+            raise
         call.file.sessions[session.ses] = session
         try:
             call.claim()

@@ -27,6 +27,11 @@ class Ticket:
         except IndexError:
             return False
 
+    @property
+    def is_taken(self) -> bool:
+        """Somebody has answered it, or will."""
+        return not self._untaken
+
     def claim(self) -> None:
         """From here on only the worker answers; Answered if somebody has.
 

@@ -9,15 +9,16 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
+from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.inode import Inode
+from cuse_crypto.frontend.limits import RATE, Account
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
@@ -39,6 +40,7 @@ _DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
 _OPEN_OUT = layouts("FUSE_OPEN")[1]
 _OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
 _MAY_TAKE_LONG = {protocol.BY_NAME[name].number for name in ("FUSE_OPEN", "FUSE_IOCTL")}
+_GIVES_BACK = next(row for row in ioctls.IOCTLS if row.name == "CIOCFSESSION").number(64)
 
 
 class Worker(Inode):
@@ -52,11 +54,13 @@ class Worker(Inode):
         self._arena = queue.arena
         self._memory = DirectMemory(self._arena)
         self._express = Express(server, queue)
+        self._account: Account | None = None
+        """Whose ioctl is being done here."""
         self._bed = threading.Lock()
         self._bed.acquire()
         rows, calls = APIS[server.api]
         self._marshal = calls(rows, queue)
-        self._afterwards: Callable[[], object] | None = None
+        self._released: OpenFile | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
             row.number: getattr(self, row.name)
             for row in protocol.OPCODES.values()
@@ -68,6 +72,9 @@ class Worker(Inode):
         crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
         vector, express, readers = [buffer], self._express.serve, crew.readers
+        if self._server.limits.values[RATE]:
+            # What goes the short way is not counted.
+            express = _never
         look_behind = crew.watcher()
         awake, needless = True, 0
         while awake:
@@ -92,7 +99,7 @@ class Worker(Inode):
                 look_behind()
             try:
                 if not express(size):
-                    self._serve(buffer[:size])
+                    self._serve_in_turn(size)
             except Exception:
                 log.exception("a bug, answered with EIO")
                 unique = protocol.unique_of(buffer)
@@ -107,6 +114,21 @@ class Worker(Inode):
         crew.dismiss()
         self._server.abandon()
         queue.close()
+
+    def _serve_in_turn(self, size: int) -> None:
+        """Answer the request in the arena, and what waited for its user to be done with one."""
+        buffer = self._arena.read_buffer
+        waited: int | None = size
+        while waited:
+            try:
+                self._serve(buffer[:waited])
+            finally:
+                account, self._account = self._account, None
+                message = account.finish() if account else None
+                waited = len(message) if message else None
+                if account and message:
+                    buffer[:waited] = message
+                    self._account = account
 
     def _serve(self, message: memoryview) -> None:
         """Answer one request; the only place that does, but for Server._let_go and Express."""
@@ -130,20 +152,20 @@ class Worker(Inode):
             error = errno_of(failure)
         if opcode.answered:
             self._channel.reply(unique, error, body)
-        if self._afterwards:
-            task, self._afterwards = partial(self._finish, opcode, self._afterwards), None
+        if self._released:
+            file, self._released = self._released, None
             crew = self._server.crew
             if crew.all_busy():
-                crew.carry(task)
+                crew.carry(file)
             else:
-                task()
+                self._release(file)
 
-    def _finish(self, opcode: protocol.Opcode, task: Callable[[], object]) -> None:
-        """Do what comes after the answer."""
+    def _release(self, file: OpenFile) -> None:
+        """What comes after the answer to a release."""
         try:
-            task()
+            self._marshal.release(file)
         except OSError as failure:
-            log.debug("after %s: %s", opcode.name, failure)
+            log.debug("the back end was not told of a release: %s", failure)
 
     def _carry(self, message: memoryview) -> bool:
         """Leave an open or an ioctl to others, when they are all at work; False if they are not."""
@@ -162,21 +184,21 @@ class Worker(Inode):
         except IndexError:
             return
         if not isinstance(item, bytes):
-            item()
+            self._release(item)
             return
         message = self._arena.read_buffer[: len(item)]
         message[:] = item
         ticket = self._server.tickets.pop(protocol.unique_of(message), None)
         if ticket and ticket.take():
-            self._serve(message)
+            self._serve_in_turn(len(item))
 
     def FUSE_OPEN(self, request: Request) -> Buffer:
         """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
+        file = server.files.open(request.header.uid)
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
-        file = server.files.open()
         self._queue.pointless = ticket.is_pointless
         try:
             self._marshal.open(file)
@@ -198,13 +220,33 @@ class Worker(Inode):
         """Answered at once; the back end is told afterwards."""
         file = self._server.files.release(request.body.fh)
         if file:
-            self._afterwards = partial(self._marshal.release, file)
+            self._released = file
         return b""
 
     def FUSE_IOCTL(self, request: Request) -> Buffer:
-        """Do the ioctl, with the caller's memory reached in the way that works."""
+        """Do the ioctl when it is its user's turn: now, or when another one is done."""
+        tickets, header = self._server.tickets, request.header
+        if self._account is None:
+            account = self._server.files[request.body.fh].account
+            if request.body.cmd != _GIVES_BACK:
+                account.spend()
+            tickets[header.unique] = Ticket(header.unique, header.pid)
+            if not account.begin(self._arena.read_buffer[: header.len]):
+                raise Answered
+            self._account = account
+        ticket = tickets[header.unique]
+        try:
+            # It may have been interrupted while it waited.
+            if ticket.is_taken:
+                raise Answered
+            return self._ioctl(request, ticket)
+        finally:
+            tickets.pop(header.unique, None)
+
+    def _ioctl(self, request: Request, ticket: Ticket) -> Buffer:
+        """With the caller's memory reached in the way that works."""
         server, body = self._server, request.body
-        pid = request.header.pid
+        pid, unique = request.header.pid, request.header.unique
         file = server.files[body.fh]
         unrestricted = body.flags & IoctlFlag.UNRESTRICTED
         memory: DirectMemory | RetriedMemory = self._memory
@@ -215,11 +257,7 @@ class Worker(Inode):
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
-        unique = request.header.unique
-        ticket = server.tickets[unique] = Ticket(unique, pid)
-
         self._queue.pointless = ticket.is_pointless
-
         answered = False
 
         def succeed() -> None:
@@ -276,6 +314,11 @@ class Worker(Inode):
         if not self._server.interrupt(request.body.unique):
             self._channel.reply(request.header.unique, errno.EAGAIN)
         return b""
+
+
+def _never(size: int) -> bool:
+    """No short way."""
+    return False
 
 
 def _retry_reply(retry: Retry) -> bytes:

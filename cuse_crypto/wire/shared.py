@@ -109,6 +109,8 @@ class SharedConnection(Connection):
     def close(self) -> None:
         """Give the pipes and the socket back."""
         with self._closing:
-            self._pipe.close()
-            os.close(self.writing)
+            if self.writing >= 0:
+                os.close(self.writing)
+                self._pipe.close()
+            self.writing = -1
         super().close()

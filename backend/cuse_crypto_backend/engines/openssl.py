@@ -45,11 +45,17 @@ class OpensslSession:
         self._cipher, mac = algorithms
         self._key = keys.cipher
         self._run: Run | None = None
-        self.short: Short | None = None
+        self._short: Short | None = None
         if self._cipher and not self._cipher.is_aead:
             self._run = _runner(self._cipher, keys.cipher)
-            self.short = contexts.short(self._cipher, keys.cipher)
         self._hash = Hash(mac, keys.mac) if mac else None
+
+    @property
+    def short(self) -> Short | None:
+        """Made when it is first asked for: most sessions of a program with many are idle."""
+        if self._run and not self._short and self._cipher:
+            self._short = contexts.short(self._cipher, self._key)
+        return self._short
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """As the Protocol says. An AEAD has nothing that this could do."""
@@ -98,7 +104,7 @@ class OpensslSession:
 
     def close(self) -> None:
         """Drop the keys."""
-        self._run = self.short = self._hash = None
+        self._run = self._short = self._hash = None
         self._key = b""
 
 

@@ -1,0 +1,153 @@
+"""What one user may have and do at a node, so that others get their share.
+
+A user is the uid that opened the file, whoever uses it later.
+"""
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class Limit(NamedTuple):
+    """A row: its option, and the counter of what it has refused, are called ``name``."""
+
+    name: str
+    default: int
+    """0 for none."""
+    errno: int
+    """That the caller meets; 0 where it waits."""
+    what: str
+
+
+FILES = Limit("max-files", 1024, errno.EMFILE, "open files")
+SESSIONS = Limit("max-sessions", 4096, errno.ENOSPC, "sessions")
+BYTES = Limit("max-bytes", 0, errno.EMSGSIZE, "bytes in one operation")
+RATE = Limit("max-rate", 0, errno.EAGAIN, "ioctls in a second")
+BUSY = Limit("max-busy", 0, 0, "ioctls at once")
+LIMITS = FILES, SESSIONS, BYTES, RATE, BUSY
+
+RESERVED = 2
+"""Workers that BUSY leaves to others, where nothing is said."""
+
+
+class Limits:
+    """The limits of one node, and the accounts of its users."""
+
+    def __init__(self, values: Mapping[Limit, int] | None = None, workers: int = 16) -> None:
+        self.values = {row: row.default for row in LIMITS} | dict(values or {})
+        self.values[BUSY] = self.values[BUSY] or max(1, workers - RESERVED)
+        self.met: Counter[str] = Counter()
+        """How often each has been met, by name."""
+        self._accounts: dict[int, Account] = {}
+        self._lock = threading.Lock()
+
+    def open(self, uid: int) -> "Account":
+        """The account of who opens a file; OSError(EMFILE) if it has too many."""
+        with self._lock:
+            account = self._accounts.get(uid) or Account(uid, self)
+            account.take(FILES)
+            self._accounts[uid] = account
+            return account
+
+    def close(self, account: "Account") -> None:
+        """An open file is gone; an account without files is forgotten."""
+        with self._lock:
+            account.give(FILES)
+            if account.is_idle:
+                self._accounts.pop(account.uid, None)
+
+    def report(self) -> None:
+        """Say at the end what was met."""
+        for name, count in self.met.items():
+            log.info("--%s was met %d times", name, count)
+
+
+class Account:
+    """What one user has. Root is refused nothing, for it can end the service; but it waits."""
+
+    def __init__(self, uid: int, limits: Limits) -> None:
+        self.uid = uid
+        self._limits = limits
+        self._values = (
+            limits.values if uid else dict.fromkeys(LIMITS, 0) | {BUSY: limits.values[BUSY]}
+        )
+        self._has: Counter[Limit] = Counter()
+        self._told: set[Limit] = set()
+        self._waiting: deque[bytes] = deque()
+        self._allowance, self._since = float(self._values[RATE]), time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def is_idle(self) -> bool:
+        """It has nothing but sessions of a file that is being closed."""
+        return not (self._has[FILES] or self._has[BUSY])
+
+    def take(self, row: Limit) -> None:
+        """One more; OSError where that is too many."""
+        with self._lock:
+            self._check(row, self._has[row] + 1)
+            self._has[row] += 1
+
+    def give(self, row: Limit) -> None:
+        """One less."""
+        with self._lock:
+            self._has[row] -= 1
+
+    def check(self, row: Limit, amount: int) -> None:
+        """OSError where that is too much at once."""
+        if self._values[row]:
+            with self._lock:
+                self._check(row, amount)
+
+    def spend(self) -> None:
+        """One more ioctl; OSError where this second has had too many."""
+        rate = self._values[RATE]
+        if not rate:
+            return
+        with self._lock:
+            now = time.monotonic()
+            grown = self._allowance + (now - self._since) * rate
+            self._allowance, self._since = min(grown, rate), now
+            self._check(RATE, rate + 1 if self._allowance < 1 else 1)
+            self._allowance -= 1
+
+    def begin(self, message: memoryview) -> bool:
+        """Whether this ioctl may be done now; else it is kept until ``finish`` gives it."""
+        with self._lock:
+            if self._has[BUSY] < self._values[BUSY]:
+                self._has[BUSY] += 1
+                return True
+            self._waiting.append(bytes(message))
+            self._meet(BUSY)
+            return False
+
+    def finish(self) -> bytes | None:
+        """One is done; the next one to be done in its place, if any waits."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._has[BUSY] -= 1
+            return None
+
+    def _check(self, row: Limit, amount: int) -> None:
+        most = self._values[row]
+        if most and amount > most:
+            self._meet(row)
+            raise OSError(row.errno, f"{os.strerror(row.errno)}: more than --{row.name}")
+
+    def _meet(self, row: Limit) -> None:
+        self._limits.met[row.name] += 1
+        if row not in self._told:
+            self._told.add(row)
+            how = "waits" if not row.errno else "is refused"
+            log.warning(
+                "uid %d %s: more than %d %s (--%s)",
+                *(self.uid, how, self._values[row], row.what, row.name),
+            )
