@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,8 +48,8 @@ def main(
     rows = []
     for target in targets or TARGETS:
         for name in [engine] if engine else ENGINES[: 1 + has_atheris]:
-            words = [target, name, str(inputs), str(seed), *([given] if given is not None else [])]
-            rows.append({"target": target, "engine": name, **carry_out(words, inputs)})
+            words = [target, name, str(inputs), str(seed)]
+            rows.append({"target": target, "engine": name, **carry_out(words, inputs, given)})
     print(json.dumps(rows, indent=2)) if as_json else show(rows)
     sys.exit(any(row["findings"] for row in rows))
 
@@ -62,12 +63,16 @@ def is_hex(text: str) -> bool:
     return True
 
 
-def carry_out(words: list[str], inputs: int) -> dict[str, Any]:
+def carry_out(words: list[str], inputs: int, given: str | None) -> dict[str, Any]:
     """Run a worker to its end; its report."""
     console = Console(stderr=True)
+    given_words = [] if given is None else [given]
     with (
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-        Process([sys.executable, "-m", "tests.fuzz.worker", *words]) as worker,
+        tempfile.TemporaryDirectory(prefix="cuse-crypto-fuzz-") as folder,
+        Process(
+            [sys.executable, "-m", "tests.fuzz.worker", *words, folder, *given_words]
+        ) as worker,
     ):
         task = progress.add_task(f"{words[0]}, {words[1]}", total=inputs)
         while not (line := worker.hear()).startswith("{"):

@@ -1,7 +1,6 @@
 """What thinks up inputs, and the inputs that are kept."""
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,24 +68,25 @@ def by_atheris(
     tally: Tally,
     number: int,
     target: str,
+    folder: Path,
     progress: Callable[[int], None],
     done: Callable[[], None],
 ) -> None:
-    """Feed what atheris thinks up; does not return, and calls ``done`` at the end."""
-    import atheris
+    """Feed what atheris thinks up; does not return, and calls ``done`` at the end.
 
-    folder = tempfile.TemporaryDirectory(prefix="cuse-crypto-fuzz-")
+    It keeps in ``folder`` what has led to new paths.
+    """
+    import atheris
 
     def one(data: bytes) -> None:
         tally.feed(data)
         if not tally.inputs % EVERY:
             progress(tally.inputs)
         if tally.full:
-            folder.cleanup()
             done()
 
     for index, data in enumerate(kept(target)):
-        (Path(folder.name) / str(index)).write_bytes(data)
+        (folder / str(index)).write_bytes(data)
     options = [f"-seed={number + 1}", f"-max_len={LONGEST}"]
-    atheris.Setup([sys.argv[0], *options, folder.name], one)
+    atheris.Setup([sys.argv[0], *options, str(folder)], one)
     atheris.Fuzz()

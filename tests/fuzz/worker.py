@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz.worker TARGET ENGINE INPUTS SEED [HEX]``: one target in one process.
+"""``python -m tests.fuzz.worker TARGET ENGINE INPUTS SEED FOLDER [HEX]``: a process for a target.
 
 Says how many inputs it has fed, a line each, and at the end what came of them, in JSON.
 """
@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 PERIOD = 0.5
 """Seconds between two lines."""
@@ -15,7 +16,7 @@ PERIOD = 0.5
 
 def main() -> None:
     """Arguments, and what atheris has to be told before anything is imported."""
-    target, engine, inputs, number, *given = sys.argv[1:]
+    target, engine, inputs, number, folder, *given = sys.argv[1:]
     instrumented = nullcontext()
     if engine == "atheris":
         import atheris
@@ -49,7 +50,7 @@ def main() -> None:
         for data in engines.kept(target):
             tally.feed(data)
         if engine == "atheris":
-            engines.by_atheris(tally, int(number), target, progress, done)
+            engines.by_atheris(tally, int(number), target, Path(folder), progress, done)
         else:
             engines.by_hypothesis(tally, int(number), progress)
         done()
