@@ -1,5 +1,6 @@
 """What thinks up inputs, and the inputs that are kept."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ def by_hypothesis(tally: Tally, number: int, progress: Callable[[int], None]) ->
     while not tally.full:
         _batch(tally, number + batch, min(BATCH, -(-tally.wanted // TOGETHER)), progress)
         batch += 1
+        gc.collect()
 
 
 def _batch(tally: Tally, number: int, examples: int, progress: Callable[[int], None]) -> None:

@@ -1,6 +1,6 @@
 """All targets, by the names that the command knows them by."""
 
-from tests.fuzz import codecs, dispatcher, streams
+from tests.fuzz import codecs, dispatcher, frontend, streams
 from tests.fuzz.target import Target
 
 TARGETS: dict[str, Target] = {
@@ -9,4 +9,5 @@ TARGETS: dict[str, Target] = {
     "fuse": codecs.fuse,
     "connection": streams.connection,
     "dispatcher": dispatcher.dispatcher,
+    "frontend": frontend.frontend,
 }
