@@ -21,6 +21,7 @@ from cuse_crypto.frontend.files import OpenFile, OpenFiles
 from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.fuse.protocol import IoctlFlag
 from cuse_crypto.layout import Layout
 from cuse_crypto.wire.address import Address
 from cuse_crypto_backend.engines import Engine
@@ -372,3 +373,19 @@ def test_a_hash_whose_caller_was_let_go_says_so(
     with pytest.raises(OSError, match="lost"):
         hash_op(caller, file, ses, b"def", UPDATE)
     assert hash_op(caller, file, ses, b"x", RESET)[:32] == hashlib.sha256(b"x").digest()
+
+
+def test_a_32_bit_program_fetches_what_a_64_bit_one_submitted(caller: Caller) -> None:
+    file = caller.open()
+    ses = caller.session(file, VECTORS[3])
+    src = caller.memory.put(0x7_0000_0010, bytes(16))
+    dst = caller.memory.put(0x7_0000_0020, bytes(16))
+    iv = caller.memory.put(0x7_0000_0030, bytes(16))
+    caller.ioctl(file, "CIOCASYNCCRYPT", crypt_op(ses=ses, len=16, src=src, dst=dst, iv=iv))
+    layout: Layout[crypt_op] = ioctls.layout_of(ROWS["CIOCASYNCFETCH"], 32)
+    caller.memory.put(0x1000, bytes(layout.size))
+    call = Call(file, 1, 0x1000, layout, caller.memory, caller.claim, caller.claim)
+    caller.marshal.ioctl(ROWS["CIOCASYNCFETCH"].number(32), IoctlFlag.COMPAT, call)
+    told = layout.read(bytes(caller.memory.bytes[0x1000]))
+    assert (told.ses, told.len, told.src, told.dst) == (ses, 16, 0x10, 0x20)
+    assert not file.jobs

@@ -64,7 +64,10 @@ class AsyncCalls(CryptCalls):
             pieces.append(self._put(job.op.mac, job.digest, _DIGEST_OUT))
         if job.iv:
             pieces.append(self._put(job.op.iv, job.iv, _IV_OUT))
-        call.layout.pack_into(self._view, ARGUMENT, *job.op)
+        # Of an address that a 64-bit program gave, a 32-bit one is told the lower half (driver).
+        sizes = [member.size for member in call.layout.fields]
+        told = [value & (1 << 8 * size) - 1 for size, value in zip(sizes, job.op, strict=True)]
+        call.layout.pack_into(self._view, ARGUMENT, *told)
         return [*pieces, call.structure]
 
 

@@ -1,0 +1,1 @@
+"""What goes wrong under callers that check every result. ``python -m tests.faults --help``."""
