@@ -18,12 +18,18 @@ import pytest
 
 from cuse_crypto.cli import sandbox
 from cuse_crypto.errors import Failure
+from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.hardening import caretaker, kernel, privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import PREFERRED, Identity
+from cuse_crypto.wire.area import Area
 from tests.conftest import Service, StartDevice, eventually, start
 from tests.test_cli import one_line, run
 
+# Their children do nothing but system calls.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 PR_GET_DUMPABLE = 3
+CLONE_NEWUSER = 0x10000000
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="to give up privileges takes some")
 FILTERED = pytest.mark.skipif(
     "seccomp" not in Path("/proc/self/status").read_text().lower(),
@@ -188,6 +194,25 @@ def test_who_may_not_change_its_user(tmp_path: Path) -> None:
     assert "--user root" in in_child(ordinary)
 
 
+def test_root_of_a_user_namespace(tmp_path: Path) -> None:
+    """It may not become anybody, and need not."""
+
+    def serve() -> object:
+        kernel.checked(ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER))
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        identity, remark = sandbox.identity_for(None, sandbox.Needs())
+        sandbox.confine_back_end(identity, sandbox.Needs(), True)
+        Area(1 << 30).view[0] = 1
+        return identity, remark, os.geteuid()
+
+    uid = os.geteuid()
+    said = in_child(serve)
+    if said in ("EPERM", "ENOSPC"):
+        pytest.skip("no user namespaces here")
+    assert said == "(None, '', 0)"
+
+
 @ROOT_ONLY
 def test_a_user_for_a_device(tmp_path: Path) -> None:
     device = tmp_path / "crypto"
@@ -231,9 +256,6 @@ def test_no_dump() -> None:
 
 @ROOT_ONLY
 def test_locked_memory_can_be_trimmed_and_had() -> None:
-    from cuse_crypto.frontend.arena import Arena
-    from cuse_crypto.wire.area import Area
-
     def locked() -> object:
         if not secrets.no_swap():
             return "locked"

@@ -153,12 +153,15 @@ class Worker:
                 log.debug("after %s: %s", opcode.name, failure)
 
     def FUSE_OPEN(self, request: Request) -> Buffer:
-        """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
+        """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says.
+
+        EMFILE where this user has too many.
+        """
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
-        ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         file = server.files.open(request.header.uid)
+        ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         try:
             self._marshal.open(file)
             ticket.settle()
