@@ -22,7 +22,7 @@ from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.hardening import caretaker, kernel, privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import PREFERRED, Identity
 from cuse_crypto.wire.area import Area
-from tests.conftest import Service, StartDevice, eventually, start
+from tests.conftest import Service, StartDevice, eventually, fresh_name, start
 from tests.test_cli import one_line, run
 
 # Their children do nothing but system calls.
@@ -159,6 +159,23 @@ def test_the_socket_is_removed_by_who_may(tmp_path: Path, number: int) -> None:
     if number == signal.SIGKILL:
         eventually(lambda: not list(tmp_path.iterdir()))
     assert not list(tmp_path.iterdir())
+
+
+@ROOT_ONLY
+@pytest.mark.node
+def test_the_back_end_ends_while_it_is_used(tmp_path: Path, node_kind: str) -> None:
+    """Its threads are woken through /proc/self/fd, which still works as another user."""
+    address = f"unix:{tmp_path}/s"
+    backend = start("backend", "--listen", address, "--engine", "null")
+    name = fresh_name()
+    device = start("device", "--backend", address, "--name", name, "--node", node_kind)
+    file = os.open(f"/dev/{name}", os.O_RDWR)
+    try:
+        assert backend.stop() == 0
+        assert not backend.said()
+    finally:
+        os.close(file)
+        assert device.stop() == 0
 
 
 def test_a_caretaker_leaves_what_it_was_not_told_of(tmp_path: Path) -> None:
