@@ -94,6 +94,14 @@ want_python() {
     want python3-venv find_python
 }
 
+has_library() {
+    grep -F "$1" <(ldconfig -p)
+}
+
+want_libraries() {
+    want libseccomp2 has_library libseccomp.so.2 # fewer system calls for the back end
+}
+
 want_compiler() {
     want gcc command -v cc
     want libc6-dev compiles

@@ -18,12 +18,18 @@ import pytest
 
 from cuse_crypto.cli import sandbox
 from cuse_crypto.errors import Failure
+from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.hardening import caretaker, kernel, privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import PREFERRED, Identity
-from tests.conftest import Service, StartDevice, eventually, start
+from cuse_crypto.wire.area import Area
+from tests.conftest import Service, StartDevice, eventually, fresh_name, start
 from tests.test_cli import one_line, run
 
+# Their children do nothing but system calls.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 PR_GET_DUMPABLE = 3
+CLONE_NEWUSER = 0x10000000
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="to give up privileges takes some")
 FILTERED = pytest.mark.skipif(
     "seccomp" not in Path("/proc/self/status").read_text().lower(),
@@ -155,6 +161,23 @@ def test_the_socket_is_removed_by_who_may(tmp_path: Path, number: int) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@ROOT_ONLY
+@pytest.mark.node
+def test_the_back_end_ends_while_it_is_used(tmp_path: Path, node_kind: str) -> None:
+    """Its threads are woken through /proc/self/fd, which still works as another user."""
+    address = f"unix:{tmp_path}/s"
+    backend = start("backend", "--listen", address, "--engine", "null")
+    name = fresh_name()
+    device = start("device", "--backend", address, "--name", name, "--node", node_kind)
+    file = os.open(f"/dev/{name}", os.O_RDWR)
+    try:
+        assert backend.stop() == 0
+        assert not backend.said()
+    finally:
+        os.close(file)
+        assert device.stop() == 0
+
+
 def test_a_caretaker_leaves_what_it_was_not_told_of(tmp_path: Path) -> None:
     path, moved = tmp_path / "s", tmp_path / "moved"
     path.touch()
@@ -186,6 +209,25 @@ def test_who_may_not_change_its_user(tmp_path: Path) -> None:
 
     assert "Failure" in in_child(ordinary)
     assert "--user root" in in_child(ordinary)
+
+
+def test_root_of_a_user_namespace(tmp_path: Path) -> None:
+    """It may not become anybody, and need not."""
+
+    def serve() -> object:
+        kernel.checked(ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER))
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        identity, remark = sandbox.identity_for(None, sandbox.Needs())
+        sandbox.confine_back_end(identity, sandbox.Needs(), True)
+        Area(1 << 30).view[0] = 1
+        return identity, remark, os.geteuid()
+
+    uid = os.geteuid()
+    said = in_child(serve)
+    if said in ("EPERM", "ENOSPC"):
+        pytest.skip("no user namespaces here")
+    assert said == "(None, '', 0)"
 
 
 @ROOT_ONLY
@@ -231,9 +273,6 @@ def test_no_dump() -> None:
 
 @ROOT_ONLY
 def test_locked_memory_can_be_trimmed_and_had() -> None:
-    from cuse_crypto.frontend.arena import Arena
-    from cuse_crypto.wire.area import Area
-
     def locked() -> object:
         if not secrets.no_swap():
             return "locked"

@@ -122,7 +122,7 @@ class StuckEngine(OpensslEngine):
 def kernel_of(engine: StuckEngine, path: Path, **values: int) -> Iterator[tuple[Kernel, Server]]:
     backend = Backend(Address.parse(f"unix:{path}/s"), engine)
     node = FakeNode()
-    given = {BUSY: values["busy"]}
+    given = {row: values[row.name.removeprefix("max-")] for row in (BUSY, FILES)}
     serving = Server(node, backend.address, workers=4, deadline=20, limits=Limits(given, 4))
     thread = threading.Thread(target=trio.run, args=[serving.run], daemon=True)
     thread.start()
@@ -149,8 +149,10 @@ def test_who_waits_occupies_no_worker(tmp_path: Path, monkeypatch: pytest.Monkey
     """Six operations of one user, of which two may be done at once; another user's goes on."""
     monkeypatch.setattr(frontend_server, "is_dying", lambda thread: True)
     engine, buffers = StuckEngine(), Buffers()
-    with kernel_of(engine, tmp_path, busy=2) as (kernel, serving):
+    with kernel_of(engine, tmp_path, busy=2, files=1) as (kernel, serving):
         handle, other = kernel.open(uid=GREEDY), kernel.open(uid=OTHER)
+        assert kernel.ask("FUSE_OPEN", bytes(8), uid=GREEDY)[0] == errno.EMFILE
+        assert not serving.tickets
         where = ctypes.addressof(buffers.op)
         sessions = [new_hash(kernel, handle, buffers) for _ in range(6)]
         assert kernel.ioctl(other, "CIOCGSESSION", buffers.session(), where)

@@ -32,7 +32,7 @@ def identity_for(user: str | None, needs: Needs) -> tuple[Identity | None, str]:
 
     Failure for a ``user`` that it cannot be, or who may not open what the engine needs.
     """
-    if user is None and os.geteuid():
+    if user is None and (os.geteuid() or privileges.in_user_namespace()):
         return None, ""
     identity = Identity.named(user) if user else Identity.preferred()
     for device in needs.devices:

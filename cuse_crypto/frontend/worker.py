@@ -193,7 +193,10 @@ class Worker(Inode):
             self._serve_in_turn(len(item))
 
     def FUSE_OPEN(self, request: Request) -> Buffer:
-        """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says."""
+        """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says.
+
+        EMFILE where this user has too many.
+        """
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique

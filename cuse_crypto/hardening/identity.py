@@ -77,8 +77,8 @@ class Identity(NamedTuple):
             os.setgroups(self.groups)
             os.setresgid(self.gid, self.gid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)
-        except PermissionError:
+        except OSError as error:
             raise Failure(
-                f"uid {os.geteuid()} may not become {self.name} (CAP_SETUID, CAP_SETGID); "
+                f"uid {os.geteuid()} may not become {self.name}: {error.strerror}; "
                 "leave --user out, or as root give --user root"
             ) from None

@@ -27,7 +27,7 @@ def keep(capabilities: Collection[int] = ()) -> None:
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     # Without CAP_SETPCAP there is no way to; nothing is executed, so it would change nothing.
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(OSError):
         for number in range(int(_LAST.read_text()) + 1):
             kernel.prctl(kernel.PR_CAPBSET_DROP, number)
     kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
@@ -41,6 +41,11 @@ def keep(capabilities: Collection[int] = ()) -> None:
 def has(capability: int) -> bool:
     """Whether this thread has it."""
     return bool(_permitted() >> capability & 1)
+
+
+def in_user_namespace() -> bool:
+    """Whether this is a user namespace (user_namespaces(7)): its root is nobody outside of it."""
+    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", str((1 << 32) - 1)]
 
 
 def _permitted() -> int:

@@ -27,7 +27,8 @@ def no_swap() -> bool:
     not be locked.
     """
     unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
-    if not (unlimited or privileges.has(privileges.CAP_IPC_LOCK)):
+    able = privileges.has(privileges.CAP_IPC_LOCK) and not privileges.in_user_namespace()
+    if not (unlimited or able):
         log.debug("memory may be swapped out, keys too: no CAP_IPC_LOCK, and a limit (ulimit -l)")
         return False
     kernel.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
