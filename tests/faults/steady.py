@@ -153,6 +153,7 @@ def main() -> None:
         return steady.ending or bool(count and made >= count) or bool(seconds and took >= seconds)
 
     steady.run(kind, enough)
+    steady.figures["longest_ms"] = round(steady.figures["longest_ms"], 3)
     figures = {"kind": kind, **steady.figures, "errors": dict(steady.errors)}
     print(json.dumps(figures | {"seconds": round(time.monotonic() - began, 3)}))
     sys.exit(steady.figures["wrong"] != 0)

@@ -87,6 +87,7 @@ def by_atheris(
         if tally.full:
             done()
 
+    folder.mkdir()
     for index, data in enumerate(kept(target)):
         (folder / str(index)).write_bytes(data)
     options = [f"-seed={number + 1}", f"-max_len={LONGEST}"]

@@ -68,7 +68,7 @@ def _through_socket(choices: Choices, buffer: memoryview) -> str:
         theirs.send(stream)
         if ends:
             theirs.shutdown(socket.SHUT_WR)
-        for count in range(4):
+        for count in range(2 + len(stream) // HEADER.size):
             wanted = _expected(stream, ends)
             try:
                 received = receiving.receive(buffer)

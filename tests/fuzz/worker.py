@@ -6,6 +6,7 @@ Says how many inputs it has fed, a line each, and at the end what came of them, 
 import json
 import os
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +28,8 @@ def main() -> None:
         from tests.fuzz.tally import Tally
         from tests.fuzz.targets import TARGETS
 
+    # Whatever ends this process, who has started it removes the folder.
+    tempfile.tempdir = folder
     with TARGETS[target]() as run:
         tally = Tally(run, int(inputs))
 
@@ -50,7 +53,7 @@ def main() -> None:
         for data in engines.kept(target):
             tally.feed(data)
         if engine == "atheris":
-            engines.by_atheris(tally, int(number), target, Path(folder), progress, done)
+            engines.by_atheris(tally, int(number), target, Path(folder) / "inputs", progress, done)
         else:
             engines.by_hypothesis(tally, int(number), progress)
         done()
