@@ -24,6 +24,8 @@ from cuse_crypto.wire import messages
 
 _KEY = SMALL
 """Where a key is copied to; it is wiped there."""
+_NO_KEY = bytearray()
+"""Of all sessions without one: they are many."""
 _RTA_LENGTH, _AUTHENC_KEYA_PARAM = 8, 1
 _NAME_MAX = CRYPTODEV_MAX_ALG_NAME - 1
 
@@ -48,7 +50,7 @@ class SessionCalls(Marshal):
         if (op.cipher and cipher is None) or (op.mac and mac is None):
             raise OSError(errno.EINVAL, "no such algorithm")
         if cipher and cipher.is_aead:
-            key, mac, mac_key = self._aead_key(call, op, cipher, secrets), None, bytearray()
+            key, mac, mac_key = self._aead_key(call, op, cipher, secrets), None, _NO_KEY
         else:
             key = self._cipher_key(call, op, cipher, secrets)
             mac_key = self._mac_key(call, op, mac, secrets)
@@ -78,7 +80,7 @@ class SessionCalls(Marshal):
         self, call: Call, op: session_op, cipher: Cipher | None, secrets: list[bytearray]
     ) -> bytearray:
         if cipher is None:
-            return bytearray()
+            return _NO_KEY
         if op.keylen > CRYPTO_CIPHER_MAX_KEY_LEN:
             raise OSError(errno.EINVAL, "key too long")
         key = self._secret(call, op.key, op.keylen, secrets)
@@ -91,7 +93,7 @@ class SessionCalls(Marshal):
     ) -> bytearray:
         """A hash without a key has one copied, all the same, where there is one."""
         if mac is None:
-            return bytearray()
+            return _NO_KEY
         if op.mackeylen > CRYPTO_HMAC_MAX_KEY_LEN:
             raise OSError(errno.EINVAL, "key of the mac too long")
         key = bytearray()
@@ -99,7 +101,7 @@ class SessionCalls(Marshal):
             key = self._secret(call, op.mackey, op.mackeylen, secrets)
         if not mac.is_keyed:
             wipe(key)
-            return bytearray()
+            return _NO_KEY
         return key
 
     def _aead_key(
@@ -127,7 +129,7 @@ class SessionCalls(Marshal):
 
     def _secret(self, call: Call, address: int, length: int, secrets: list[bytearray]) -> bytearray:
         if not length:
-            return bytearray()
+            return _NO_KEY
         call.memory.copy_from_user([Range(address, length)], _KEY)
         secret = bytearray(self._view[_KEY : _KEY + length])
         secrets.append(secret)
