@@ -136,7 +136,7 @@ def start(*arguments: str, path: Path = Path("/")) -> Service:
     return service
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until ``condition`` holds; fail if it does not in time."""
     end = time.monotonic() + seconds
     while not condition():

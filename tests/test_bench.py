@@ -186,7 +186,7 @@ def test_an_early_end(number: int, status: int) -> None:
         started = children(bench.pid)
         assert [os.sched_getaffinity(pid) for pid in started] == [{cpu}] * 4
         bench.send_signal(number)
-        out, said = bench.communicate(timeout=15)
+        out, said = bench.communicate(timeout=60)
     assert (out, said.strip()) == (b"", b"")
     assert bench.returncode == status
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in started))
@@ -200,7 +200,7 @@ def test_a_device_that_goes_away(start_up: StartDevice) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as bench:
         eventually(lambda: len(children(bench.pid)) == 4)
         service.stop()
-        _, said = bench.communicate(timeout=15)
+        _, said = bench.communicate(timeout=60)
     assert bench.returncode == 1
     assert said.startswith(f"cuse-crypto: {service.path}, ")
     assert len(said.splitlines()) == 1
