@@ -148,7 +148,7 @@ def test_interrupted_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def ioctl(fd: int, number: int, argument: bytearray) -> None:
             # A forgotten session of another test may end meanwhile.
-            if fd != file.fileno():
+            if file.closed or fd != file.fileno():
                 real(fd, number, argument)
             elif error := outcomes.pop(0):
                 raise error
