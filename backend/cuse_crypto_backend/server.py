@@ -4,37 +4,23 @@ trio listens and ends; the threads block in their sockets. A message that breaks
 its connection and nothing else.
 """
 
-import contextlib
-import errno
 import logging
 import os
 import socket
 import struct
 from collections import Counter
-from typing import Any
 
 import trio
 
-from cuse_crypto.abi.structs import Cop
-from cuse_crypto.wire import messages
-from cuse_crypto.wire.area import KEPT, Area, check_file
-from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent, close_all
-from cuse_crypto.wire.messages import MAX_PAYLOAD, Feature, PeerError, Received, Request
-from cuse_crypto.wire.shared import Pipe, SharedConnection, check_pipe
-from cuse_crypto_backend.checks import GROWTH, check_auth
+from cuse_crypto_backend.channel import Channel
 from cuse_crypto_backend.engines import Engine
-from cuse_crypto_backend.engines.engine import SLACK, AuthRequest, Hashing, Keys
-from cuse_crypto_backend.express import Express
-from cuse_crypto_backend.guests import Guest, Guests
+from cuse_crypto_backend.guests import Guests
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 1024
 MAX_OF_ONE_PEER = 300
 """Connections of one process: a front end has as many as it has workers, 256 at most."""
-HELLO_DEADLINE = 5.0
-"""Seconds that a new connection may be silent."""
-_BUFFER = messages.MAX_LENGTH + GROWTH + SLACK
 
 
 class Server:
@@ -87,7 +73,7 @@ class Server:
         return pid
 
     async def _serve(self, sock: socket.socket, pid: int, limiter: trio.CapacityLimiter) -> None:
-        channel = Channel(self, sock)
+        channel = Channel(self.engine, self.guests, sock)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_shut_when_cancelled, channel)
@@ -100,248 +86,12 @@ class Server:
                 del self._peers[pid]
 
 
-async def _shut_when_cancelled(channel: "Channel") -> None:
+async def _shut_when_cancelled(channel: Channel) -> None:
     """A thread that blocks in its connection is woken by the end of it."""
     try:
         await trio.sleep_forever()
     finally:
         channel.shut()
-
-
-class Channel:
-    """One connection, in a thread of its own: methods are named after the message they answer."""
-
-    def __init__(self, server: Server, sock: socket.socket) -> None:
-        self._server = server
-        self.connection = Connection(sock, HELLO_DEADLINE)
-        self._areas = [Area(_BUFFER), Area(_BUFFER)]
-        self._request, self._reply = (area.view for area in self._areas)
-        self._guest = Guest(server.engine)
-        self._inline = True
-        """The request's segments came along; so do the reply's."""
-        self._ended = False
-
-    def run(self) -> None:
-        """Answer until the peer goes or breaks the protocol."""
-        name = None
-        try:
-            name = self._hello()
-            if name is not None:
-                self.connection.set_deadline(0)
-                self._serve()
-        except PeerError as error:
-            log.warning("dropped a front end: %s", error)
-        except (ConnectionLost, PeerSilent) as error:
-            log.debug("lost a front end: %s", error)
-        except Exception:
-            log.exception("a bug, which ends the connection of a front end")
-        finally:
-            if name is not None:
-                self._server.guests.leave(name)
-            self.connection.close()
-
-    def shut(self) -> None:
-        """Wake the thread for its end, from any other."""
-        self._ended = True
-        self.connection.shut()
-
-    def _serve(self) -> None:
-        connection, buffer = self.connection, self._request
-
-        def receive() -> Received | None:
-            return connection.receive(buffer)
-
-        if isinstance(connection, SharedConnection):
-            receive = Express(self._guest, connection, buffer, self._reply).receive
-        while (received := receive()) is not None:
-            self._inline = messages.read_length(received) == len(received)
-            self._answer(messages.unpack_request(received, connection.area))
-            if len(received) > KEPT:
-                self._trim()
-
-    def _hello(self) -> bytes | None:
-        """Agree with the peer; the guest's name, or None if it left without a word."""
-        message, given = self.connection.receive_first(self._request, 2)
-        try:
-            return None if message is None else self._welcome(message, given)
-        finally:
-            close_all(given)
-
-    def _welcome(self, message: Received, given: list[int]) -> bytes:
-        request = messages.unpack_request(message)
-        if request.message.name != "HELLO" or request.body.magic != messages.MAGIC:
-            raise PeerError("it is no front end of cuse-crypto")
-        if request.body.version != messages.VERSION:
-            self._fail(request, errno.EPROTONOSUPPORT)
-            raise PeerError(f"it speaks version {request.body.version}, not {messages.VERSION}")
-        name: bytes = request.body.guest
-        engine = self._server.engine
-        names = sorted(engine.algorithms)
-        listed = struct.pack(f"<{len(names)}I", *names)
-        if len(listed) > request.writable[0]:
-            raise PeerError("it has no room for the list of algorithms")
-        at = request.message.reply_offset
-        self._reply[at : at + len(listed)] = listed
-        self._guest = self._server.guests.enter(name)
-        try:
-            if request.body.features & Feature.SHARED and len(given) == 2:
-                self._share(request, given, (len(listed),))
-            else:
-                self._send(request, self._welcome_body(0), (len(listed),))
-        except BaseException:
-            self._server.guests.leave(name)
-            raise
-        return name
-
-    def _share(self, request: Request, given: list[int], segments: tuple[int, ...]) -> None:
-        """Say that the memory of the peer is used from now on, and use it."""
-        fd, writing = given
-        check_pipe(writing)
-        check_file(fd, messages.AREA_SIZE)
-        try:
-            area = Area(messages.AREA_SIZE, fd)
-        except OSError as error:
-            raise PeerError(f"its memory cannot be had: {error.strerror}") from None
-        with contextlib.ExitStack() as undo:
-            pipe = Pipe()
-            undo.callback(pipe.close)
-            body = self._welcome_body(Feature.SHARED)
-            self._send(request, body, segments, descriptors=(pipe.writing,))
-            pipe.give()
-            parts = area.view[: messages.AREA_REPLY], area.view[messages.AREA_REPLY :]
-            self.connection = SharedConnection(self.connection, pipe, writing, parts[0])
-            undo.pop_all()
-        given.remove(writing)
-        if self._ended:
-            self.connection.shut()
-        self._areas = [area]
-        self._request, self._reply = parts
-
-    def _welcome_body(self, features: int) -> messages.Welcome:
-        name = self._server.engine.name.encode()
-        return messages.Welcome(messages.VERSION, 0, features, MAX_PAYLOAD, name)
-
-    def _trim(self) -> None:
-        for area in self._areas:
-            area.trim()
-
-    def _answer(self, request: Request) -> None:
-        """Do what is asked for, and reply once."""
-        handler = getattr(self, request.message.name, None)
-        if handler is None:
-            raise PeerError(f"{request.message.name} at this point")
-        try:
-            segments: tuple[int, ...] = handler(request) or ()
-        except OSError as error:
-            self._fail(request, error.errno or errno.EIO)
-        except Exception:
-            log.exception("a bug, answered with EIO: %s", request.message.name)
-            self._fail(request, errno.EIO)
-        else:
-            self._send(request, (), segments)
-
-    def _send(
-        self,
-        request: Request,
-        body: Any,
-        segments: tuple[int, ...],
-        descriptors: tuple[int, ...] = (),
-    ) -> None:
-        message = request.message
-        length = messages.pack_reply(self._reply, message, request.tag, body, segments)
-        head = 0 if self._inline else message.reply_offset
-        self.connection.send(self._reply[:length], head, descriptors)
-
-    def _fail(self, request: Request, status: int) -> None:
-        length = messages.pack_error(self._reply, request.message, request.tag, status)
-        self.connection.send(self._reply[:length])
-
-    def OPEN(self, request: Request) -> None:
-        """An open file."""
-        self._guest.open(request.body.handle)
-
-    def RELEASE(self, request: Request) -> None:
-        """The end of an open file."""
-        self._guest.release(request.body.handle)
-
-    def NEW_SESSION(self, request: Request) -> None:
-        """A session; the number is the front end's."""
-        body = request.body
-        keys = Keys(*map(bytes, request.readable))
-        for segment in request.readable:
-            if not segment.readonly:
-                segment[:] = bytes(len(segment))
-        self._guest.new_session(body.handle, body.ses, (body.cipher, body.mac), keys)
-
-    def END_SESSION(self, request: Request) -> None:
-        """The end of a session."""
-        self._guest.end_session(request.body.handle, request.body.ses)
-
-    def CRYPT(self, request: Request) -> tuple[int, int]:
-        """One operation, straight from the request's buffer into the reply's."""
-        body = request.body
-        iv, src = request.readable
-        session = self._guest.session(body.handle, body.ses)
-        cipher, mac = session.algorithms
-        size = len(src) if cipher else 0
-        iv_size = cipher.iv_size if cipher else 0
-        if body.op not in (Cop.ENCRYPT, Cop.DECRYPT) or len(iv) != iv_size:
-            raise OSError(errno.EINVAL, "no such operation")
-        if (cipher and len(src) % cipher.block_size) or request.writable[0] < size:
-            raise OSError(errno.EINVAL, "no such length")
-        hashing = body.flags
-        if mac and hashing & Hashing.FINISH and request.writable[1] < mac.digest_size:
-            raise OSError(errno.EINVAL, "no room for the digest")
-        at = request.message.reply_offset
-        dst = self._reply[at : at + size + SLACK]
-        with session.lock:
-            digest = session.engine.crypt(body.op, bytes(iv), src, dst, hashing)
-            if not mac:
-                session.short = session.engine.short
-        self._reply[at + size : at + size + len(digest)] = digest
-        return size, len(digest)
-
-    def AUTH(self, request: Request) -> tuple[int, int]:
-        """One authenticated operation; nothing of what is not authentic is sent."""
-        body = request.body
-        iv, auth, src, tag = request.readable
-        session = self._guest.session(body.handle, body.ses)
-        cipher, mac = session.algorithms
-        kind = body.kind, body.op, body.tag_size
-        checked = AuthRequest(*kind, bytes(iv), auth, src, body.offset, bytes(tag))
-        check_auth(checked, cipher, mac)
-        at = request.message.reply_offset
-        dst = self._reply[at : at + len(src) + GROWTH + SLACK]
-        with session.lock:
-            length, made = session.engine.auth(checked, dst)
-        if length > request.writable[0] or len(made) > request.writable[1]:
-            raise OSError(errno.EINVAL, "no room for the result")
-        self._reply[at + length : at + length + len(made)] = made
-        return length, len(made)
-
-    def COPY_HASH(self, request: Request) -> None:
-        """One session's hash goes on from another's."""
-        body = request.body
-        target = self._guest.session(body.handle, body.dst_ses)
-        source = self._guest.session(body.handle, body.src_ses)
-        if target is source or not (target.algorithms.mac and source.algorithms.mac):
-            raise OSError(errno.EINVAL, "not two hashes")
-        # In one order everywhere, so that two copies cannot wait for each other.
-        first, second = sorted((target, source), key=id)
-        with first.lock, second.lock:
-            target.engine.copy_hash(source.engine)
-
-    def DESCRIBE(self, request: Request) -> tuple[int, ...]:
-        """What computes a session."""
-        session = self._guest.session(request.body.handle, request.body.ses)
-        with session.lock:
-            names = [name.encode("ascii", "replace") for name in session.engine.names()]
-        at, lengths = request.message.reply_offset, []
-        for name, room in zip(names, request.writable, strict=True):
-            self._reply[at : at + len(name[:room])] = name[:room]
-            at += len(name[:room])
-            lengths.append(len(name[:room]))
-        return tuple(lengths)
 
 
 async def serve(

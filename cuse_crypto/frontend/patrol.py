@@ -59,8 +59,9 @@ class Patrol:
             again = self._look()
             if quiet and not late and not again and self._crew.readers:
                 self.running = False
-                # Whoever saw that it was running has been counted by now.
-                if before == self._requests():
+                # Whoever saw that it was running has made its request by then.
+                await trio.sleep(TICK)
+                if before == self._requests() and not self._look():
                     return
                 self.running = True
 

@@ -97,7 +97,7 @@ class Queue:
         """Send a small message with these readable segments; BackendGone if it is not answered.
 
         They may be keys, and are wiped here. ``patient``: whether to wait for a back end that is
-        not there.
+        not there, and to say it again to the next one.
         """
         if not patient and self._connection is None:
             self._connect(patience=0)
@@ -108,7 +108,8 @@ class Queue:
             at += len(segment)
         lengths = tuple(map(len, segments))
         try:
-            return self._exchange(self._request, self._reply, 0, message, body, lengths, writable)
+            parts = message, body, lengths, writable
+            return self._exchange(self._request, self._reply, 0, *parts, repeatable=patient)
         finally:
             self._request[start:at] = bytes(at - start)
 

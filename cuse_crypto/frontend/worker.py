@@ -118,17 +118,23 @@ class Worker(Inode):
     def _serve_in_turn(self, size: int) -> None:
         """Answer the request in the arena, and what waited for its user to be done with one."""
         buffer = self._arena.read_buffer
-        waited: int | None = size
+        waited = size
         while waited:
-            try:
-                self._serve(buffer[:waited])
-            finally:
-                account, self._account = self._account, None
-                message = account.finish() if account else None
-                waited = len(message) if message else None
-                if account and message:
-                    buffer[:waited] = message
-                    self._account = account
+            self._serve_safely(buffer[:waited])
+            account, self._account = self._account, None
+            message = account.finish() if account else None
+            waited = len(message) if message else 0
+            if message:
+                buffer[:waited] = message
+                self._account = account
+
+    def _serve_safely(self, message: memoryview) -> None:
+        """Answer one request, whatever happens; a bug must not take the next one along."""
+        try:
+            self._serve(message)
+        except Exception:
+            log.exception("a bug, answered with EIO")
+            self._channel.reply(protocol.unique_of(message), errno.EIO)
 
     def _serve(self, message: memoryview) -> None:
         """Answer one request; the only place that does, but for Server._let_go and Express."""

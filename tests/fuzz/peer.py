@@ -15,8 +15,9 @@ from cuse_crypto.wire.area import Area, new_file
 from cuse_crypto.wire.connection import Connection, ConnectionLost, close_all
 from cuse_crypto.wire.messages import BY_NAME, Feature, Handle, Hello, PeerError, Reply, Request
 from cuse_crypto.wire.shared import SHORT
+from cuse_crypto_backend.channel import Channel
 from cuse_crypto_backend.engines.engine import AuthKind
-from cuse_crypto_backend.server import Channel, Server
+from cuse_crypto_backend.server import Server
 from tests.fuzz.choices import Choices
 
 DEADLINE = 10.0
@@ -109,7 +110,9 @@ class Peer:
         self._buffer = memoryview(bytearray(ROOM))
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours, DEADLINE)
-        self._thread = threading.Thread(target=Channel(server, theirs).run, daemon=True)
+        self._thread = threading.Thread(
+            target=Channel(server.engine, server.guests, theirs).run, daemon=True
+        )
         self._thread.start()
         self._fds: list[int] = []
         self._shared = shared
