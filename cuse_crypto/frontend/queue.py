@@ -181,11 +181,12 @@ class Queue:
                 connection = self._try_to_connect()
             except (OSError, PeerError) as error:
                 self.close()
+                reason = getattr(error, "strerror", None) or error
                 left = end - time.monotonic()
                 if pause == FIRST_PAUSE and left > 0:
-                    log.warning("%s: %s; trying for %g s", self.address, error, patience)
+                    log.warning("%s: %s; trying for %g s", self.address, reason, patience)
                 if left <= 0 or self._ended.wait(min(pause, left)) or self.pointless():
-                    raise BackendGone(f"{self.address}: {error}") from error
+                    raise BackendGone(f"{self.address}: {reason}") from error
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if pause > FIRST_PAUSE:

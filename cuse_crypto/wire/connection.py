@@ -58,7 +58,7 @@ class Connection:
         except BlockingIOError:
             raise PeerSilent("the peer takes no more data") from None
         except OSError as error:
-            raise ConnectionLost(str(error)) from error
+            raise ConnectionLost(error.strerror or error) from error
 
     def receive(self, buffer: memoryview) -> Received | None:
         """Wait for one message and put it at the start of ``buffer``.
@@ -82,7 +82,7 @@ class Connection:
         except BlockingIOError:
             raise PeerSilent("no answer within the deadline") from None
         except OSError as error:
-            raise ConnectionLost(str(error)) from error
+            raise ConnectionLost(error.strerror or error) from error
         descriptors = array.array("i")
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -118,7 +118,7 @@ class Connection:
         except BlockingIOError:
             raise PeerSilent("no answer within the deadline") from None
         except OSError as error:
-            raise ConnectionLost(str(error)) from error
+            raise ConnectionLost(error.strerror or error) from error
 
     def shut(self) -> None:
         """Wake whoever is blocked in this connection, from any thread."""

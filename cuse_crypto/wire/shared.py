@@ -74,7 +74,7 @@ class SharedConnection(Connection):
         except BlockingIOError:
             raise PeerSilent("the peer takes no more data") from None
         except OSError as error:
-            raise ConnectionLost(str(error)) from error
+            raise ConnectionLost(error.strerror or error) from error
         if sent != len(part):
             raise PeerSilent("the peer takes no more data")
 
