@@ -1,0 +1,53 @@
+"""What a service says to whoever started it, and what it was given: sd_notify(3), sd_listen_fds(3).
+
+systemd speaks this, and so does ``cuse-crypto up``: both keep descriptors for a successor.
+"""
+
+import array
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+
+FIRST = 3
+"""SD_LISTEN_FDS_START"""
+
+
+def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
+    """Send ``READY=1`` and its like, with ``descriptors``; False where nobody wants to hear it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        sock.sendmsg(["\n".join(assignments).encode()], ancillary if ancillary[0][2] else [])
+        return True
+    return False
+
+
+def store(name: str, descriptor: int) -> None:
+    """Have ``descriptor`` kept for a successor, which finds it in ``inherited``."""
+    notify("FDSTORE=1", f"FDNAME={name}", descriptors=[descriptor])
+
+
+def discard(name: str) -> None:
+    """Have what was stored under ``name`` closed."""
+    notify("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+
+def inherited() -> list[tuple[str, int]]:
+    """Names and numbers of the descriptors that this process was started with; asked for once.
+
+    They are not passed on to children.
+    """
+    count, names = os.environ.pop("LISTEN_FDS", "0"), os.environ.pop("LISTEN_FDNAMES", "")
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()) or not count.isdecimal():
+        return []
+    numbers = range(FIRST, FIRST + int(count))
+    for number in numbers:
+        os.set_inheritable(number, False)
+    named = names.split(":") if names else []
+    return list(zip([*named, *["unknown"] * len(numbers)], numbers, strict=False))
