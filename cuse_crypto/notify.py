@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 FIRST = 3
 """SD_LISTEN_FDS_START"""
+TIMEOUT = 1.0
+"""Seconds for somebody who listens and does not hear."""
 
 
 def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
@@ -22,6 +24,7 @@ def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
         address = "\0" + address[1:]
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
         sock.connect(address)
         sock.sendmsg(["\n".join(assignments).encode()], ancillary if ancillary[0][2] else [])
         return True

@@ -1,10 +1,13 @@
 """``cuse-crypto device``: the front end alone."""
 
-from typing import Any
+import signal
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
 
+from cuse_crypto import notify
+from cuse_crypto.cli import renewal
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
@@ -20,6 +23,16 @@ from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
 
+if TYPE_CHECKING:
+    from cuse_crypto.frontend.estate import Estate
+    from cuse_crypto.frontend.server import Server
+
+
+def _inherited(context: object, option: object, values: tuple[str, ...]) -> list[tuple[str, int]]:
+    """NAME=FD, as whoever started this process writes it."""
+    pairs = (value.rpartition("=") for value in values)
+    return [(name, int(number)) for name, _, number in pairs]
+
 
 @click.command("device")
 @click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
@@ -27,9 +40,14 @@ from cuse_crypto.wire.address import Address
 @limit_options
 @sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
+@click.option(renewal.INHERIT, "inherited", multiple=True, hidden=True, callback=_inherited)
 @verbose_option
 def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
-    """Make the node and forward what programs ask of it to a back end, until SIGTERM."""
+    """Make the node and forward what programs ask of it to a back end, until SIGTERM.
+
+    `cuse-crypto upgrade` starts the installed program anew in the same process: whoever has the
+    node open does not notice.
+    """
     set_up_process("device", verbose)
     if with_parent:
         follow_parent()
@@ -37,17 +55,23 @@ def command(address: Address, with_parent: bool, verbose: bool, **options: Any) 
 
 
 async def _serve(address: Address, options: dict[str, Any]) -> None:
+    from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
-    from cuse_crypto.frontend.queue import BackendGone
     from cuse_crypto.frontend.server import Server
+    from cuse_crypto.frontend.succession import inherit
     from cuse_crypto.fuse.node import Attributes, make, pick
 
     async with until_signalled() as ended:
         attributes = Attributes.named(options["mode"], options["owner"], options["group"])
-        kind, reason = pick(options["kind"])
         values = {row: options[row.name.replace("-", "_")] for row in LIMITS}
         limits = Limits(values, options["workers"])
-        node = make(options["name"], kind, attributes)
+        estate = Estate([*notify.inherited(), *options["inherited"]])
+        predecessor = inherit(options["name"], estate)
+        if predecessor:
+            node, reason = predecessor.node, "taken over"
+        else:
+            kind, reason = pick(options["kind"])
+            node = make(options["name"], kind, attributes)
         try:
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
@@ -59,23 +83,47 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 direct=options["memory"] == "auto",
                 api=options["api"],
                 limits=limits,
+                estate=estate,
+                predecessor=predecessor,
             )
-            try:
-                engine = server.connect()
-            except BackendGone as error:
-                remedy = f"start it with: cuse-crypto backend --listen {address}"
-                raise Failure(f"{error.strerror}; {remedy}") from None
+            engine = _engine(server, address, required=not predecessor)
             async with trio.open_nursery() as nursery:
+                await nursery.start(_renew_when_told, server, estate)
                 nursery.start_soon(server.run)
                 announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
                 await _first(ended, server.ended)
                 signalled = ended.is_set()
                 await server.stop()
+                nursery.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
         finally:
             node.close()
             limits.report()
+
+
+def _engine(server: "Server", address: Address, *, required: bool) -> str:
+    """Its name; Failure if there is no back end and one is ``required``."""
+    from cuse_crypto.frontend.queue import BackendGone
+
+    try:
+        return server.connect()
+    except BackendGone as error:
+        if not required:
+            return "not known yet"
+        remedy = f"start it with: cuse-crypto backend --listen {address}"
+        raise Failure(f"{error.strerror}; {remedy}") from None
+
+
+async def _renew_when_told(
+    server: "Server", estate: "Estate", task_status: trio.TaskStatus[None]
+) -> None:
+    with trio.open_signal_receiver(signal.SIGUSR2) as told:
+        task_status.started()
+        async for _ in told:
+            if await renewal.works():
+                await server.drain()
+                renewal.renew(estate.descriptors)
 
 
 async def _first(*events: trio.Event) -> None:

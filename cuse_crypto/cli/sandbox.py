@@ -66,5 +66,5 @@ def confine_front_end(sandbox: bool, *, mounted: bool) -> None:
     locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
     if sandbox:
         unmounting = [privileges.CAP_SYS_ADMIN] * mounted
-        privileges.keep({*locking, *privileges.CALLERS, *unmounting})
+        privileges.keep({*locking, *privileges.CALLERS, *unmounting}, executes=True)
     secrets.no_dump()

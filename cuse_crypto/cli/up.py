@@ -13,6 +13,7 @@ from typing import Any
 import click
 import trio
 
+from cuse_crypto.cli.keeper import Keeper
 from cuse_crypto.cli.options import (
     engine_option,
     limit_options,
@@ -48,7 +49,7 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
     pick(options["kind"])
     with _runtime_folder() as folder:
         address = Address.parse(f"unix:{folder / 'backend.sock'}")
-        listener = address.listen()
+        listener, keeper = address.listen(), Keeper(folder / "notify.sock")
         flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox)]
         listen = f"fd:{listener.fileno()}"
         backend = ["backend", "--listen", listen, "--engine", engine, *flags]
@@ -58,9 +59,10 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
             spelled = f"{value:o}" if name == "mode" else str(value)
             device += ["--node" if name == "kind" else f"--{name.replace('_', '-')}", spelled]
         try:
-            started = trio.run(supervise, backend, listener, device)
+            started = trio.run(supervise, backend, listener, device, keeper)
         finally:
             listener.close()
+            keeper.close()
             # Only a front end that was killed has left anything.
             sweep(DEV / options["name"])
     sys.exit(0 if started else 1)

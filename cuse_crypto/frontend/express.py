@@ -13,9 +13,13 @@ from os import read, write
 from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
+from cuse_crypto.frontend.arena import MARKS
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
 from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.ledger import IV as IV_AT
+from cuse_crypto.frontend.ledger import USED
 from cuse_crypto.frontend.limits import BYTES
+from cuse_crypto.frontend.marks import MARK, WHOLE
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
@@ -46,6 +50,7 @@ _READ, _WRITE = struct.Struct("=6Q"), struct.Struct("=4Q")
 _CRYPT = messages.BY_NAME["CRYPT"]
 _TYPE, _REPLY_TYPE = _CRYPT.type, _CRYPT.type | messages.REPLY
 _HEAD, _REPLY_HEAD = _CRYPT.payload_offset, _CRYPT.reply_offset
+_mark = MARK.pack_into
 _pack_head, _unpack_reply = _CRYPT.prefix.pack_into, _CRYPT.reply_prefix.unpack
 
 
@@ -56,6 +61,7 @@ class Express:
         self._channel = server.node.channel
         self._fd = server.node.channel.fd
         self._files = server.files
+        self._ledger = server.files.ledger.view
         self._short = server.short
         self._queue = queue
         self._view = queue.arena.view
@@ -118,10 +124,15 @@ class Express:
             if session.is_cbc:
                 # The last block of ciphertext. Cipher.next_iv would say the same 0.7 us later.
                 end = IV + total if op else DST + length
-                session.iv = bytes(view[end - iv_size : end])
+                following = bytes(view[end - iv_size : end])
             else:
-                session.iv = self._next_iv(session, op, length)
+                following = self._next_iv(session, op, length)
+            at = session.at
+            session.iv = following
             _WRITE.pack_into(view, SMALL, self._dst, length, dst, length)
+            mark = pid, 1, vectors, vectors + 16, WHOLE, at, USED, 0, session.tag_size, following
+            _mark(view, MARKS, *mark, unique)
+            self._ledger[at + IV_AT : at + IV_AT + iv_size] = following
             if writev(pid, vectors, 1, vectors + 16, 1, 0) != length:
                 self._channel.reply(unique, errno.EFAULT)
                 return True
@@ -150,8 +161,10 @@ class Express:
 
     def _put_back(self, pid: int, arg: int) -> int:
         """Copy the structure to where it came from; 0 or EFAULT."""
-        _WRITE.pack_into(self._view, SMALL, self._argument, _ARGUMENT, arg, _ARGUMENT)
-        copied = writev(pid, self._vectors, 1, self._vectors + 16, 1, 0)
+        # Beside the vectors of the result, which a successor may need.
+        vectors = self._vectors + _WRITE.size
+        _WRITE.pack_into(self._view, SMALL + _WRITE.size, self._argument, _ARGUMENT, arg, _ARGUMENT)
+        copied = writev(pid, vectors, 1, vectors + 16, 1, 0)
         return 0 if copied == _ARGUMENT else errno.EFAULT
 
     def _next_iv(self, session: Session, op: int, length: int) -> bytes:

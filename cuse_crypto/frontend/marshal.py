@@ -50,6 +50,8 @@ class Call:
     when the caller has been given another answer."""
     succeed: Callable[[], None]
     """Answers the ioctl with 0, for what can only be done when it has been answered."""
+    done: int = 0
+    """Bytes of the operation that a predecessor has done."""
 
     def store(self, view: memoryview, member: str, value: int | bytes) -> None:
         """Change one member of the argument, which goes back as it came otherwise."""

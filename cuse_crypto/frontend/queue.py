@@ -80,7 +80,7 @@ class Queue:
         self._late = False
         self._offered = self.arena if shared else None
         self._guest = guest
-        self._number = number
+        self.number = number
         self._deadline = deadline
         self._patience = patience
         self._request = memoryview(bytearray(_CONTROL_SIZE))
@@ -200,7 +200,7 @@ class Queue:
         # Where shut() finds it while the back end has not said anything yet.
         connection = self._connection = Connection(sock, self._deadline)
         self._late = False
-        met = meet(connection, self._guest, self._number, self._offered)
+        met = meet(connection, self._guest, self.number, self._offered)
         connection = self._connection = met.connection
         self.engine, self.algorithms = met.engine, met.algorithms
         if isinstance(connection, SharedConnection):

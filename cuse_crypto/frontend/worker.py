@@ -19,12 +19,13 @@ from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.inode import Inode
 from cuse_crypto.frontend.limits import RATE, Account
+from cuse_crypto.frontend.marks import Marks
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.tickets import Answered, Ticket
 from cuse_crypto.fuse import protocol
-from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, Fopen, IoctlFlag, Request, layouts
 from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.area import KEPT
 
@@ -50,9 +51,11 @@ class Worker(Inode):
         self._server = server
         self._channel = server.node.channel
         self._attributes = server.node.attributes
+        self._ledger = server.files.ledger
         self._queue = queue
         self._arena = queue.arena
-        self._memory = DirectMemory(self._arena)
+        self._marks = Marks(self._arena)
+        self._memory = DirectMemory(self._arena, self._marks)
         self._express = Express(server, queue)
         self._account: Account | None = None
         """Whose ioctl is being done here."""
@@ -158,6 +161,8 @@ class Worker(Inode):
             error = errno_of(failure)
         if opcode.answered:
             self._channel.reply(unique, error, body)
+        if self._server.succession.unfinished:
+            self._server.succession.ended(unique & ~FUSE_UNIQUE_RESEND)
         if self._released:
             file, self._released = self._released, None
             crew = self._server.crew
@@ -206,7 +211,7 @@ class Worker(Inode):
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
-        file = server.files.open(request.header.uid)
+        file = server.files.open(request.header.uid, unique)
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         self._queue.pointless = ticket.is_pointless
         try:
@@ -259,10 +264,10 @@ class Worker(Inode):
         file = server.files[body.fh]
         unrestricted = body.flags & IoctlFlag.UNRESTRICTED
         memory: DirectMemory | RetriedMemory = self._memory
-        self._memory.pid = pid
+        self._memory.pid, self._marks.unique = pid, unique
         # Only a round of the retry protocol brings memory along on a CUSE node.
         if unrestricted and (body.in_size or body.out_size or not pid or not server.direct):
-            memory = RetriedMemory(self._arena, request.payload, body.out_size)
+            memory = RetriedMemory(self._arena, self._marks, request.payload, body.out_size)
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
@@ -275,13 +280,15 @@ class Worker(Inode):
             self._channel.reply(unique, 0, _DONE)
 
         call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
+        call.done = server.succession.unfinished.get(unique & ~FUSE_UNIQUE_RESEND, 0)
         try:
             try:
                 self._marshal.ioctl(body.cmd, body.flags, call)
             except Unreachable:
                 if not unrestricted:
                     raise
-                call.memory = memory = RetriedMemory(self._arena, request.payload, 0)
+                memory = RetriedMemory(self._arena, self._marks, request.payload, 0)
+                call.memory = memory
                 self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
             return _retry_reply(retry)
@@ -313,7 +320,7 @@ class Worker(Inode):
         file = self._server.files[body.fh]
         with file.lock:
             if body.flags & protocol.FUSE_POLL_SCHEDULE_NOTIFY:
-                file.pollers.add(body.kh)
+                file.poll(body.kh)
             mask = file.polled = poll_mask(file)
         revents = mask & (body.events | select.POLLERR | select.POLLHUP)
         return layouts("FUSE_POLL")[1].bytes(protocol.fuse_poll_out(revents))

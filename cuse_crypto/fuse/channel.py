@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 
 from cuse_crypto.fuse import protocol
 from cuse_crypto.layout import Buffer
@@ -36,6 +37,30 @@ class Channel:
                     return 0
                 if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                     raise
+
+    def take_again(self) -> list[bytes]:
+        """Have the kernel send once more what somebody has read from it and not answered: all of
+        that, and what else it says meanwhile. Nobody else may be reading.
+
+        OSError: EINVAL where it cannot (before Linux 6.9), others where the node is gone.
+        """
+        os.writev(self.fd, protocol.encode_resend())
+        waiting = select.poll()
+        waiting.register(self.fd, select.POLLIN)
+        buffer = memoryview(bytearray(protocol.READ_BUFFER))
+        messages: list[bytes] = []
+        while events := waiting.poll(0):
+            if events[0][1] & select.POLLERR:
+                raise OSError(errno.ENODEV, "the node is gone")
+            with contextlib.suppress(FileNotFoundError, InterruptedError):
+                messages.append(bytes(buffer[: os.readv(self.fd, [buffer])]))
+                header = protocol.IN_HEADER.read(messages[-1])
+                # What is resent comes before what is new, but interrupts come before both.
+                new = not header.unique & protocol.FUSE_UNIQUE_RESEND
+                row = protocol.OPCODES.get(header.opcode)
+                if new and row and row.answered:
+                    break
+        return messages
 
     def reply(self, unique: int, error: int = 0, *parts: Buffer) -> None:
         """Answer one request; ``error`` is 0 or a positive errno. One writev, so it is whole."""

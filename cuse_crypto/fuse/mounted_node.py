@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse import protocol
@@ -22,6 +23,7 @@ FUSE = DEV / "fuse"
 TYPE = "fuse.cuse-crypto"
 REMEDY = "modprobe fuse"
 MOUNTS = Path("/proc/self/mountinfo")
+CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 # sys/mount.h
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
@@ -46,12 +48,16 @@ class MountedNode:
 
     kind: Kind = "mounted"
 
-    def __init__(self, name: str, attributes: Attributes) -> None:
+    def __init__(self, name: str, attributes: Attributes, fd: int = -1, lock: int = -1) -> None:
+        """A new one, or that of a predecessor by its descriptors."""
         self.path = DEV / name
         self.attributes = attributes
-        self._mounted = False
-        self._placeholder = _claim(self.path)
-        self.channel = Channel(-1)
+        self._mounted = fd >= 0
+        self.channel = Channel(fd)
+        self.lock = lock
+        if self._mounted:
+            return
+        self.lock = _claim(self.path)
         try:
             self.channel = Channel(open_kernel(FUSE, REMEDY))
             self._mount()
@@ -79,6 +85,13 @@ class MountedNode:
             raise protocol.ProtocolError(f"{request.opcode.name} came before FUSE_INIT")
         self.channel.reply(request.header.unique, 0, protocol.init_reply(request.body))
 
+    def waiting(self) -> int:
+        """As in Node; of a mount that is not there, none."""
+        with contextlib.suppress(OSError, StopIteration):
+            mount = next(row for row in _mounts(self.path) if row.type == TYPE)
+            return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
+        return 0
+
     def abort(self) -> None:
         """Unmount, and end the connection also for those who have the file open."""
         if self._mounted:
@@ -89,9 +102,9 @@ class MountedNode:
         """Unmount and remove the placeholder."""
         self.abort()
         self.channel.close()
-        if self._placeholder >= 0:
-            placeholder, self._placeholder = self._placeholder, -1
-            _remove(self.path, placeholder)
+        if self.lock >= 0:
+            lock, self.lock = self.lock, -1
+            _remove(self.path, lock)
 
 
 def sweep(path: Path) -> None:
@@ -145,14 +158,26 @@ def _lock(path: Path, *, create: bool) -> int:
     return fd
 
 
-def _mount_type(path: Path) -> str | None:
-    """The file system type of the topmost mount at ``path`` itself (proc_pid_mountinfo(5))."""
-    found = None
+class Mount(NamedTuple):
+    """One line of proc_pid_mountinfo(5)."""
+
+    device: str
+    type: str
+
+
+def _mounts(path: Path) -> list[Mount]:
+    """At ``path`` itself, the topmost first."""
+    found = []
     for line in MOUNTS.read_text().splitlines():
         fields = line.split()
         if fields[4] == os.fspath(path):
-            found = fields[fields.index("-") + 1]
-    return found
+            found.append(Mount(fields[2], fields[fields.index("-") + 1]))
+    return found[::-1]
+
+
+def _mount_type(path: Path) -> str | None:
+    """The file system type of the topmost mount at ``path``."""
+    return next((mount.type for mount in _mounts(path)), None)
 
 
 def _is_stale(path: Path) -> bool:
