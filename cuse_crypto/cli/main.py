@@ -15,6 +15,7 @@ COMMANDS = {
     "up": "cuse_crypto.cli.up",
     "device": "cuse_crypto.cli.device",
     "backend": "cuse_crypto.cli.backend",
+    "upgrade": "cuse_crypto.cli.upgrade",
     "chat": "cuse_crypto.cli.chat",
     "bench": "cuse_crypto.cli.bench",
     "doctor": "cuse_crypto.cli.doctor",

@@ -170,7 +170,8 @@ def set_up_process(command: str, verbose: bool) -> None:
     """Name the process for ps, and send the log to standard error."""
     import setproctitle
 
-    setproctitle.setproctitle(" ".join(["cuse-crypto", *sys.argv[1:]]))
+    words = [word for word in sys.argv[1:] if not word.startswith("--inherit=")]
+    setproctitle.setproctitle(" ".join(["cuse-crypto", *words]))
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format=f"cuse-crypto {command}: %(message)s",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -26,6 +27,8 @@ async def works() -> bool:
 
 def renew(descriptors: Mapping[str, int]) -> None:
     """Start the same command once more, in this process; ``descriptors`` are for it."""
+    # Until it can heed the signal, it must not die of the next one.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     words = [word for word in sys.argv[1:] if not word.startswith(INHERIT)]
     for name, fd in descriptors.items():
         os.set_inheritable(fd, True)

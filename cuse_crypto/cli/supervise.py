@@ -19,10 +19,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds that a child may take to end before it is killed."""
-STEADY = 1.0
-"""Seconds after which a child has not died young."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds before one that died young is replaced, the first time and at last."""
+"""Seconds before one is replaced, and before one that again and again does not get ready."""
 ATTEMPTS = 5
 """So often in a row may a back end not get ready."""
 
@@ -33,7 +31,6 @@ class Child:
     def __init__(self, arguments: list[str], descriptors: Sequence[int], notify: str) -> None:
         """``descriptors`` stay open in it, under their numbers; ``notify``: its NOTIFY_SOCKET."""
         self.name = "back end" if arguments[0] == "backend" else "front end"
-        self.began = trio.current_time()
         # Started from the main thread, which --with-parent ties its life to.
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "cuse_crypto", *arguments, "--with-parent"],
@@ -109,14 +106,14 @@ class Kept:
             name = self.child.name
             if not self.child.was_killed:
                 raise Failure(f"the {name} {how}")
-            if trio.current_time() - self.child.began > STEADY:
-                pause = FIRST_PAUSE
             log.warning("the %s %s; starting another one", name, how)
             await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
             await self.child.stop()
             self.child = self._start()
-            failed = 0 if await self.child.ready() else failed + 1
+            if await self.child.ready():
+                pause, failed = FIRST_PAUSE, 0
+                continue
+            pause, failed = min(2 * pause, LONGEST_PAUSE), failed + 1
             if failed == ATTEMPTS:
                 raise Failure(f"no {name} gets ready any more")
 

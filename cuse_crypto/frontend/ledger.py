@@ -10,7 +10,7 @@ import struct
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
 
 from cuse_crypto.layout import Buffer, Layout, u16, u32, u64
@@ -82,8 +82,15 @@ SHORT, LONG = 256, 1024
 """Bytes of a slot, for sessions whose keys are short, and for all others."""
 FILES, SESSIONS, LONG_SESSIONS = 65536, 262144, 65536
 """Slots; memory is paid for where it is touched."""
+SUSPECTS, _SUSPECTS = 128, 1024
+"""Requests that were under way when a front end died, and where they are noted."""
+_SUSPECT = struct.Struct("=QQ")
 _FILES = 4096
 SIZE = _FILES + FILES * FILE.size + SESSIONS * SHORT + LONG_SESSIONS * LONG
+
+
+NAME = "cuse-crypto-ledger"
+"""Of the memory file."""
 
 
 class LedgerError(Exception):
@@ -140,7 +147,7 @@ class Ledger:
         inherited = fd >= 0
         if inherited and os.fstat(fd).st_size != SIZE:
             raise LedgerError("what a front end has left is no ledger of this version")
-        self.fd = fd if inherited else new_file(SIZE, "cuse-crypto-ledger")
+        self.fd = fd if inherited else new_file(SIZE, NAME)
         weakref.finalize(self, os.close, self.fd)
         self._area = Area(SIZE, self.fd)
         self.view = self._area.view
@@ -160,6 +167,16 @@ class Ledger:
     def change(self, **members: Any) -> None:
         """Of the header."""
         HEADER.pack_into(self.view, 0, *self.header._replace(**members))
+
+    def suspect(self, uniques: Iterable[int]) -> dict[int, int]:
+        """Note the requests that a front end has left; how often in a row each has been left."""
+        end = _SUSPECTS + SUSPECTS * _SUSPECT.size
+        known = dict(_SUSPECT.iter_unpack(self.view[_SUSPECTS:end]))
+        counts = {unique: known.get(unique, 0) + 1 for unique in uniques}
+        noted = sorted(counts.items(), key=lambda item: -item[1])[:SUSPECTS]
+        packed = b"".join(_SUSPECT.pack(*item) for item in noted)
+        self.view[_SUSPECTS:end] = packed.ljust(end - _SUSPECTS, b"\0")
+        return counts
 
     def next_fh(self) -> int:
         """A number that no open file has had."""

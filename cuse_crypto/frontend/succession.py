@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cuse_crypto.frontend import marks
@@ -27,6 +27,8 @@ from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, IN_HEADER, layouts
 log = logging.getLogger(__name__)
 
 _DONE = layouts("FUSE_IOCTL")[1].bytes(protocol.fuse_ioctl_out(0))
+FATAL = 5
+"""So many front ends in a row may die with one request, before it is taken for the reason."""
 _VECTOR = struct.Struct("=2Q")
 
 
@@ -95,12 +97,17 @@ class Succession:
         executed as if it were new, but for ``unfinished``.
         """
         resent = {unique: message for message in messages if (unique := _resent(message))}
+        fatal = self._refuse_fatal(resent)
         begun = {unique: one for unique, one in self._begun().items() if unique in resent}
         for mark, _ in begun.values():
             if mark.slot and mark.done in (UNDO, WHOLE):
                 self._files.ledger.save(mark.slot, mark.state)
         self._files.restore()
-        answered = {unique for unique, one in begun.items() if self._finish(resent[unique], *one)}
+        answered = fatal | {
+            unique
+            for unique, one in begun.items()
+            if unique not in fatal and self._finish(resent[unique], *one)
+        }
         # The kernel knows nothing of files whose open has not been answered.
         for file in self._files.opened_by(resent.keys() - answered):
             self._files.release(file.fh)
@@ -114,6 +121,16 @@ class Succession:
         if not self.unfinished:
             self._estate.drop(name for pair in self._names for name in pair)
             self._names, self._arenas = [], []
+
+    def _refuse_fatal(self, resent: Mapping[int, bytes]) -> set[int]:
+        """Those that have been under way at the end of too many front ends: EIO."""
+        left = self._files.ledger.suspect(resent)
+        fatal = {unique for unique, times in left.items() if times >= FATAL}
+        for unique in fatal:
+            log.error("a request is given up that was under way when %d front ends died", FATAL)
+            header = IN_HEADER.read(resent[unique])
+            self._channel.reply(header.unique, errno.EIO)
+        return fatal
 
     def _begun(self) -> dict[int, tuple[Mark, Arena]]:
         """The last word on each request of which there is a mark, by ``unique``."""
