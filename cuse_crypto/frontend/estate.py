@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
-from cuse_crypto import notify
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.ledger import Ledger
 from cuse_crypto.fuse.node import Kind, Node
+from cuse_crypto.notify import discard, store
 
 NODE, LOCK, LEDGER, OWN, SHARED = "node", "lock", "ledger", "own", "shared"
 """The first words of names; dots separate what follows."""
@@ -26,13 +26,13 @@ class Estate:
     def keep(self, name: str, fd: int) -> None:
         """For a successor. ``fd`` stays the caller's."""
         self.descriptors[name] = fd
-        notify.store(name, fd)
+        store(name, fd)
 
     def drop(self, names: Iterable[str]) -> None:
         """What no successor needs any more."""
         for name in names:
             del self.descriptors[name]
-            notify.discard(name)
+            discard(name)
 
     def keep_node(self, node: Node, ledger: Ledger) -> None:
         """What all workers have in common."""
@@ -63,7 +63,7 @@ class Estate:
     def refuse(self) -> None:
         """Nothing of it can be used."""
         for name, fd in self.descriptors.items():
-            notify.discard(name)
+            discard(name)
             with suppress(OSError):
                 os.close(fd)
         self.descriptors.clear()

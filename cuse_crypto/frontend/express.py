@@ -50,7 +50,10 @@ _READ, _WRITE = struct.Struct("=6Q"), struct.Struct("=4Q")
 _CRYPT = messages.BY_NAME["CRYPT"]
 _TYPE, _REPLY_TYPE = _CRYPT.type, _CRYPT.type | messages.REPLY
 _HEAD, _REPLY_HEAD = _CRYPT.payload_offset, _CRYPT.reply_offset
-_mark = MARK.pack_into
+_COMMITTED = MARKS - _WRITE.size
+"""Vectors of the result, and the mark that names them, in one."""
+_commit = struct.Struct(_WRITE.format + MARK.format.lstrip("=")).pack_into
+_save_iv = struct.Struct("=16s").pack_into
 _pack_head, _unpack_reply = _CRYPT.prefix.pack_into, _CRYPT.reply_prefix.unpack
 
 
@@ -71,6 +74,7 @@ class Express:
         self._answer = self._view[_ANSWER:_SIZE]
         address = queue.arena.address
         self._iv, self._dst, self._vectors = address + IV, address + DST, address + SMALL
+        self._local, self._remote = address + _COMMITTED, address + _COMMITTED + 16
         self._argument = address + ARGUMENT
         self._direct = server.direct
         self._cmd = _CMD if server.api == "cryptodev" else -1
@@ -127,13 +131,14 @@ class Express:
                 following = bytes(view[end - iv_size : end])
             else:
                 following = self._next_iv(session, op, length)
-            at = session.at
-            session.iv = following
-            _WRITE.pack_into(view, SMALL, self._dst, length, dst, length)
-            mark = pid, 1, vectors, vectors + 16, WHOLE, at, USED, 0, session.tag_size, following
-            _mark(view, MARKS, *mark, unique)
-            self._ledger[at + IV_AT : at + IV_AT + iv_size] = following
-            if writev(pid, vectors, 1, vectors + 16, 1, 0) != length:
+            session.iv, at = following, session.at
+            local, remote = self._local, self._remote
+            _commit(
+                view, _COMMITTED, self._dst, length, dst, length,
+                pid, 1, local, remote, WHOLE, at, USED, 0, 0, following, unique,
+            )  # fmt: skip
+            _save_iv(self._ledger, at + IV_AT, following)
+            if writev(pid, local, 1, remote, 1, 0) != length:
                 self._channel.reply(unique, errno.EFAULT)
                 return True
             if arg:
@@ -161,10 +166,8 @@ class Express:
 
     def _put_back(self, pid: int, arg: int) -> int:
         """Copy the structure to where it came from; 0 or EFAULT."""
-        # Beside the vectors of the result, which a successor may need.
-        vectors = self._vectors + _WRITE.size
-        _WRITE.pack_into(self._view, SMALL + _WRITE.size, self._argument, _ARGUMENT, arg, _ARGUMENT)
-        copied = writev(pid, vectors, 1, vectors + 16, 1, 0)
+        _WRITE.pack_into(self._view, SMALL, self._argument, _ARGUMENT, arg, _ARGUMENT)
+        copied = writev(pid, self._vectors, 1, self._vectors + 16, 1, 0)
         return 0 if copied == _ARGUMENT else errno.EFAULT
 
     def _next_iv(self, session: Session, op: int, length: int) -> bytes:
