@@ -8,10 +8,12 @@ import hashlib
 import hmac
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +123,23 @@ class Device:
             arming.join(30)
 
 
+def waiting(name: str) -> int:
+    """Requests that the kernel has for a cuse node."""
+    return int(Path(f"/sys/class/cuse/{name}/waiting").read_text())
+
+
+def resends() -> bool:
+    """Whether this kernel has FUSE_NOTIFY_RESEND."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (6, 9)
+
+
 @pytest.fixture(scope="module")
 def up(
     start_up: StartDevice, tmp_path_factory: pytest.TempPathFactory, node_kind: str
 ) -> tuple[Service, Path]:
-    if node_kind == "cuse":
-        pytest.skip("the virtual machine's kernel does not send requests once more")
+    if not resends():
+        pytest.skip(f"Linux {os.uname().release} does not send requests once more; 6.9 does")
     point = tmp_path_factory.mktemp("faults") / "point"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAULT_POINT", os.fspath(point))
@@ -280,15 +293,41 @@ def test_permissions_stay(device: Device, file: File) -> None:
     assert os.stat(device.path).st_mode & 0o777 == 0o604
 
 
-def test_upgrade(device: Device, file: File) -> None:
+def test_upgrade(openssl_device: Service) -> None:
+    file = File(openssl_device.path)
     ses = file.session(cipher=AES_CBC, keylen=16, key=Memory(KEY))
-    before = device.service.child("device")
-    said = upgrade(device.path.name)
-    assert said.stdout == f"upgraded: {device.path} (process {before})\n"
+    before = openssl_device.child("device")
+    said = upgrade(openssl_device.path.name)
+    assert said.stdout == f"upgraded: {openssl_device.path} (process {before})\n"
     data = Memory(bytes(64))
     file.crypt(ses=ses, len=64, src=data, dst=data, iv=Memory(bytes(16)))
     assert bytes(data) == cbc(bytes(64), bytes(16))
-    assert device.service.child("device") == before
+    assert openssl_device.child("device") == before
+    os.close(file.fd)
+
+
+def test_where_the_kernel_cannot_send_again(start_up: StartDevice, node_kind: str) -> None:
+    if resends() or node_kind != "cuse":
+        pytest.skip(f"Linux {os.uname().release} sends requests once more; older than 6.9 do not")
+    service = start_up("--engine", "openssl")
+    file = File(service.path)
+    ses = file.session(cipher=AES_CBC, keylen=16, key=Memory(KEY))
+    data = Memory(bytes(64))
+    given: Members = {"ses": ses, "len": 64, "src": data, "dst": data, "iv": Memory(bytes(16))}
+    stopped, killed = service.child("backend"), service.child("device")
+    os.kill(stopped, signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        refused = pool.submit(file.refused, **given)
+        eventually(lambda: waiting(service.path.name) > 0)
+        os.kill(killed, signal.SIGKILL)
+        # Nobody knows what it asked: it has an error, rather than to wait for ever.
+        assert refused.result(30) in (errno.ECONNABORTED, errno.ENOTCONN, errno.ENODEV)
+    os.kill(stopped, signal.SIGCONT)
+    os.close(file.fd)
+    eventually(lambda: service.path.exists() and service.child("device") != killed)
+    another = File(service.path)
+    assert another.session(cipher=AES_CBC, keylen=16, key=Memory(KEY))
+    os.close(another.fd)
 
 
 def test_nothing_to_upgrade() -> None:

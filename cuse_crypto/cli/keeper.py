@@ -35,9 +35,9 @@ class Keeper:
         """Take what has come. What a child said before it died is here already."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                message, given, _, _ = socket.recv_fds(
-                    self._socket, _LONGEST, _MOST, socket.MSG_CMSG_CLOEXEC
-                )
+                message, given, _, _ = socket.recv_fds(self._socket, _LONGEST, _MOST)
+                for fd in given:
+                    os.set_inheritable(fd, False)
                 self._take(message.decode(errors="replace").splitlines(), given)
 
     def _take(self, assignments: list[str], given: list[int]) -> None:

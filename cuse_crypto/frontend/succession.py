@@ -9,7 +9,9 @@ import errno
 import logging
 import os
 import struct
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from cuse_crypto.frontend import marks
@@ -21,12 +23,14 @@ from cuse_crypto.frontend.marks import UNDO, WHOLE, Mark
 from cuse_crypto.frontend.memory import writev
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.channel import Channel
-from cuse_crypto.fuse.node import Attributes, Node, adopt
-from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, IN_HEADER, layouts
+from cuse_crypto.fuse.node import DEV, Attributes, Node, adopt
+from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, IN_HEADER, OPCODES, layouts
 
 log = logging.getLogger(__name__)
 
 _DONE = layouts("FUSE_IOCTL")[1].bytes(protocol.fuse_ioctl_out(0))
+PATIENCE = 2.0
+"""Seconds for a node that could not be taken over to go."""
 FATAL = 5
 """So many front ends in a row may die with one request, before it is taken for the reason."""
 _VECTOR = struct.Struct("=2Q")
@@ -59,6 +63,7 @@ def inherit(name: str, estate: Estate) -> Inherited | None:
         if node:
             node.close()
         estate.refuse()
+        _wait_for_end(DEV / name)
         return None
     for fd in (found.pop(key, -1) for key in (LEDGER, LOCK, f"{NODE}.{kind}")):
         if fd >= 0:
@@ -66,18 +71,35 @@ def inherit(name: str, estate: Estate) -> Inherited | None:
     return inherited
 
 
+def _wait_for_end(path: Path) -> None:
+    """A cuse node goes with the last descriptor, which whoever kept it is about to close."""
+    end = time.monotonic() + PATIENCE
+    while path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def _again(node: Node) -> list[bytes]:
-    """As Channel.take_again; OSError too where a request is lost that cannot be sent again."""
+    """All that is not answered; OSError where the kernel has some that it cannot send again."""
+    channel = node.channel
     try:
-        return node.channel.take_again()
+        channel.send_again()
+        return channel.take()
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        lost = node.waiting()
-        if lost:
-            reason = f"this kernel does not send {lost} requests once more (Linux 6.9 does)"
-            raise OSError(errno.EOPNOTSUPP, reason) from None
-        return []
+    messages = channel.take()
+    while lost := node.waiting() - sum(map(_is_answered, messages)):
+        more = channel.take()
+        if not more:
+            reason = f"{lost} requests, which this kernel does not send once more (Linux 6.9 does)"
+            raise OSError(errno.EOPNOTSUPP, reason)
+        messages += more
+    return messages
+
+
+def _is_answered(message: bytes) -> bool:
+    row = OPCODES.get(IN_HEADER.read(message).opcode)
+    return row is None or row.answered
 
 
 class Succession:
@@ -93,7 +115,7 @@ class Succession:
         self._arenas = [Arena(numbers[own], numbers[shared]) for own, shared in self._names]
 
     def begin(self, messages: Sequence[bytes]) -> list[bytes]:
-        """Answer what is as good as done; the rest of ``messages`` (see Channel.take_again), to be
+        """Answer what is as good as done; the rest of ``messages`` (see Channel.take), to be
         executed as if it were new, but for ``unfinished``.
         """
         resent = {unique: message for message in messages if (unique := _resent(message))}

@@ -38,13 +38,17 @@ class Channel:
                 if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                     raise
 
-    def take_again(self) -> list[bytes]:
-        """Have the kernel send once more what somebody has read from it and not answered: all of
-        that, and what else it says meanwhile. Nobody else may be reading.
+    def send_again(self) -> None:
+        """Have the kernel send once more what somebody has read from it and not answered.
 
-        OSError: EINVAL where it cannot (before Linux 6.9), others where the node is gone.
+        OSError: EINVAL where it cannot (before Linux 6.9).
         """
         os.writev(self.fd, protocol.encode_resend())
+
+    def take(self) -> list[bytes]:
+        """All requests that wait to be read, when nobody else reads. OSError(ENODEV) if the node is
+        gone.
+        """
         waiting = select.poll()
         waiting.register(self.fd, select.POLLIN)
         buffer = memoryview(bytearray(protocol.READ_BUFFER))
@@ -52,14 +56,9 @@ class Channel:
         while events := waiting.poll(0):
             if events[0][1] & select.POLLERR:
                 raise OSError(errno.ENODEV, "the node is gone")
+            # The caller of a request may be killed before it is read.
             with contextlib.suppress(FileNotFoundError, InterruptedError):
                 messages.append(bytes(buffer[: os.readv(self.fd, [buffer])]))
-                header = protocol.IN_HEADER.read(messages[-1])
-                # What is resent comes before what is new, but interrupts come before both.
-                new = not header.unique & protocol.FUSE_UNIQUE_RESEND
-                row = protocol.OPCODES.get(header.opcode)
-                if new and row and row.answered:
-                    break
         return messages
 
     def reply(self, unique: int, error: int = 0, *parts: Buffer) -> None:
