@@ -8,11 +8,13 @@ import trio
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
+    credentials,
     follow_parent,
     limit_options,
     node_options,
     sandbox_option,
     set_up_process,
+    tls_options,
     verbose_option,
 )
 from cuse_crypto.cli.sandbox import confine_front_end
@@ -22,23 +24,36 @@ from cuse_crypto.wire.address import Address
 
 
 @click.command("device")
-@click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
+@click.option(
+    "--backend",
+    "addresses",
+    type=AddressType(),
+    required=True,
+    multiple=True,
+    help="unix:PATH, tcp:HOST:PORT, vsock:CID:PORT, virtio:NAME or fd:N; see docs/transports.md. "
+    "Of several, one is used at a time, and the next one when that goes. [repeatable]",
+)
+@tls_options
 @node_options
 @limit_options
 @sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 @verbose_option
-def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
+def command(
+    addresses: tuple[Address, ...], with_parent: bool, verbose: bool, **options: Any
+) -> None:
     """Make the node and forward what programs ask of it to a back end, until SIGTERM."""
     set_up_process("device", verbose)
     if with_parent:
         follow_parent()
-    trio.run(_serve, address, options)
+    tls = credentials(options)
+    trio.run(_serve, [address.secured(tls) for address in addresses], options)
 
 
-async def _serve(address: Address, options: dict[str, Any]) -> None:
+async def _serve(addresses: list[Address], options: dict[str, Any]) -> None:
     from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.queue import BackendGone
+    from cuse_crypto.frontend.route import Route
     from cuse_crypto.frontend.server import Server
     from cuse_crypto.fuse.node import Attributes, make, pick
 
@@ -52,7 +67,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
                 node,
-                address,
+                Route(addresses, number_of(options["name"])),
                 workers=options["workers"],
                 deadline=options["deadline"],
                 patience=options["patience"],
@@ -63,8 +78,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
             try:
                 engine = server.connect()
             except BackendGone as error:
-                remedy = f"start it with: cuse-crypto backend --listen {address}"
-                raise Failure(f"{error.strerror}; {remedy}") from None
+                raise Failure(f"{error.strerror}; {_remedy(addresses[0])}") from None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.run)
                 announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
@@ -76,6 +90,18 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
         finally:
             node.close()
             limits.report()
+
+
+def number_of(name: str) -> int:
+    """At the end of a device's name; 0 if there is none. Devices begin with different back ends."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits or 0)
+
+
+def _remedy(address: Address) -> str:
+    if address.scheme in ("virtio", "fd"):
+        return "start a back end there, see docs/transports.md"
+    return f"start it with: cuse-crypto backend --listen {address}"
 
 
 async def _first(*events: trio.Event) -> None:
