@@ -44,7 +44,17 @@ def found(folder: Path) -> None:
         raise Failure(f"{folder} has an authority already; choose another folder")
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("cuse-crypto")
-    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
     builder = (
         _builder(name, name, key, CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

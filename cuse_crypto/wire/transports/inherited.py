@@ -28,12 +28,16 @@ def listen(number: str, tls: Credentials | None) -> socket.socket:
     remedy = "start the back end from a program that passes a listening socket on"
     try:
         sock = socket.socket(fileno=int(number))
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise Failure(f"fd:{number} does not listen; {remedy}")
     except OSError as error:
         raise Failure(f"fd:{number} is no socket ({error}); {remedy}") from None
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        tcp.check_listener(sock, f"fd:{number}", tls)
+    try:
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise Failure(f"fd:{number} does not listen; {remedy}")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            tcp.check_listener(sock, f"fd:{number}", tls)
+    except BaseException:
+        sock.detach()
+        raise
     sock.set_inheritable(False)
     return sock
 
