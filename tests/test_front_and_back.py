@@ -24,6 +24,7 @@ from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.fuse.protocol import IoctlFlag
 from cuse_crypto.layout import Layout
 from cuse_crypto.wire.address import Address
+from cuse_crypto_backend.admission import Admission
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.openssl import OpensslEngine
 from cuse_crypto_backend.server import Server
@@ -36,10 +37,12 @@ ROWS = {row.name: row for row in ioctls.IOCTLS}
 class Backend:
     """A back end in a thread, which can be ended and started again."""
 
-    def __init__(self, address: Address, engine: Engine | None = None) -> None:
-        self.address = address
-        self.server = Server(engine or OpensslEngine(), frozenset({os.geteuid()}))
+    def __init__(
+        self, address: Address, engine: Engine | None = None, admission: Admission | None = None
+    ) -> None:
+        self.server = Server(engine or OpensslEngine(), admission or Admission.of_this_user())
         self._listener = address.listen()
+        self.address = address.bound(self._listener)
         self._scope = trio.CancelScope()
         self._running = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=[self._serve], daemon=True)

@@ -12,10 +12,12 @@ import trio
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
+    credentials,
     engine_option,
     follow_parent,
     sandbox_option,
     set_up_process,
+    tls_options,
     user_option,
     verbose_option,
 )
@@ -28,48 +30,69 @@ log = logging.getLogger(__name__)
 
 
 @click.command("backend")
-@click.option("--listen", "address", type=AddressType(), required=True, help="unix:PATH")
+@click.option(
+    "--listen",
+    "address",
+    type=AddressType(),
+    required=True,
+    help="unix:PATH, tcp:HOST:PORT, vsock:CID:PORT or fd:N; see docs/transports.md.",
+)
 @engine_option
 @click.option("--allow-uid", "uids", type=int, multiple=True, help="May connect too. [repeatable]")
+@click.option(
+    "--allow-cid",
+    "cids",
+    type=int,
+    multiple=True,
+    help="With vsock: this virtual machine may connect; none is this machine. [repeatable]",
+)
+@tls_options
 @user_option
 @sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 @verbose_option
 def command(
-    address: Address, uids: tuple[int, ...], with_parent: bool, verbose: bool, **options: Any
+    address: Address,
+    uids: tuple[int, ...],
+    cids: tuple[int, ...],
+    with_parent: bool,
+    verbose: bool,
+    **options: Any,
 ) -> None:
     """Execute operations for front ends, until SIGTERM.
 
-    A Unix socket is made with mode 0600; root and the user who starts this may connect.
+    A Unix socket is made with mode 0600; root and the user who starts this may connect. Over TCP
+    whoever shows a certificate of the same authority may.
     """
     set_up_process("backend", verbose)
-    allowed = frozenset({0, os.geteuid(), *uids})
+    address = address.secured(credentials(options))
+    options["uids"], options["cids"] = frozenset({0, os.geteuid(), *uids}), frozenset(cids)
     with contextlib.ExitStack() as stack:
         caretaker = None
         # Who becomes another user cannot remove the socket; a parent removes its folder.
         if address.scheme == "unix" and not os.geteuid() and not with_parent:
             caretaker = stack.enter_context(removing(Path(address.rest)))
         options["parent"] = follow_parent() if with_parent else 0
-        trio.run(_serve, address, allowed, caretaker, options)
+        trio.run(_serve, address, caretaker, options)
 
 
-async def _serve(
-    address: Address, uids: frozenset[int], caretaker: Caretaker | None, options: dict[str, Any]
-) -> None:
-    from cuse_crypto_backend import engines, server
+async def _serve(address: Address, caretaker: Caretaker | None, options: dict[str, Any]) -> None:
+    from cuse_crypto_backend import admission, engines, server
 
     async with until_signalled() as ended, trio.open_nursery() as nursery:
         engine, reason = engines.choose(options["engine"])
         needs = needs_of(engine.name)
         identity, remark = identity_for(options["user"], needs)
         listener = address.listen()
+        address = address.bound(listener)
+        allowed = admission.Admission(options["uids"], options["cids"], address.tls)
         try:
             if caretaker:
                 caretaker.watch()
             confine_back_end(identity, needs, options["sandbox"])
             if options["parent"]:
                 follow_parent(options["parent"])
-            nursery.start_soon(server.serve, engine, listener, uids)
+            nursery.start_soon(server.serve, engine, listener, allowed)
             announce(f"ready: {address} (engine {engine.name}, {reason})")
             if remark:
                 log.info("%s", remark)

@@ -11,11 +11,13 @@ from cuse_crypto.cli import renewal
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
+    credentials,
     follow_parent,
     limit_options,
     node_options,
     sandbox_option,
     set_up_process,
+    tls_options,
     verbose_option,
 )
 from cuse_crypto.cli.sandbox import confine_front_end
@@ -35,14 +37,25 @@ def _inherited(context: object, option: object, values: tuple[str, ...]) -> list
 
 
 @click.command("device")
-@click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
+@click.option(
+    "--backend",
+    "addresses",
+    type=AddressType(),
+    required=True,
+    multiple=True,
+    help="unix:PATH, tcp:HOST:PORT, vsock:CID:PORT, virtio:NAME or fd:N; see docs/transports.md. "
+    "Of several, one is used at a time, and the next one when that goes. [repeatable]",
+)
+@tls_options
 @node_options
 @limit_options
 @sandbox_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 @click.option(renewal.INHERIT, "inherited", multiple=True, hidden=True, callback=_inherited)
 @verbose_option
-def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
+def command(
+    addresses: tuple[Address, ...], with_parent: bool, verbose: bool, **options: Any
+) -> None:
     """Make the node and forward what programs ask of it to a back end, until SIGTERM.
 
     `cuse-crypto upgrade` starts the installed program anew in the same process: whoever has the
@@ -51,12 +64,14 @@ def command(address: Address, with_parent: bool, verbose: bool, **options: Any) 
     set_up_process("device", verbose)
     if with_parent:
         follow_parent()
-    trio.run(_serve, address, options)
+    tls = credentials(options)
+    trio.run(_serve, [address.secured(tls) for address in addresses], options)
 
 
-async def _serve(address: Address, options: dict[str, Any]) -> None:
+async def _serve(addresses: list[Address], options: dict[str, Any]) -> None:
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
+    from cuse_crypto.frontend.route import Route
     from cuse_crypto.frontend.server import Server
     from cuse_crypto.frontend.succession import inherit
     from cuse_crypto.fuse.node import Attributes, make, pick
@@ -76,7 +91,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
                 node,
-                address,
+                Route(addresses, number_of(options["name"])),
                 workers=options["workers"],
                 deadline=options["deadline"],
                 patience=options["patience"],
@@ -86,7 +101,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 estate=estate,
                 predecessor=predecessor,
             )
-            engine = _engine(server, address, required=not predecessor)
+            engine = _engine(server, addresses[0], required=not predecessor)
             async with trio.open_nursery() as nursery:
                 await nursery.start(_renew_when_told, server, estate)
                 nursery.start_soon(server.run)
@@ -111,8 +126,7 @@ def _engine(server: "Server", address: Address, *, required: bool) -> str:
     except BackendGone as error:
         if not required:
             return "not known yet"
-        remedy = f"start it with: cuse-crypto backend --listen {address}"
-        raise Failure(f"{error.strerror}; {remedy}") from None
+        raise Failure(f"{error.strerror}; {_remedy(address)}") from None
 
 
 async def _renew_when_told(
@@ -124,6 +138,16 @@ async def _renew_when_told(
             if await renewal.works():
                 await server.drain()
                 renewal.renew(estate.descriptors)
+def number_of(name: str) -> int:
+    """At the end of a device's name; 0 if there is none. Devices begin with different back ends."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits or 0)
+
+
+def _remedy(address: Address) -> str:
+    if address.scheme in ("virtio", "fd"):
+        return "start a back end there, see docs/transports.md"
+    return f"start it with: cuse-crypto backend --listen {address}"
 
 
 async def _first(*events: trio.Event) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "chat": "cuse_crypto.cli.chat",
     "bench": "cuse_crypto.cli.bench",
     "doctor": "cuse_crypto.cli.doctor",
+    "pki": "cuse_crypto.cli.pki",
     "include-dir": "cuse_crypto.cli.include_dir",
 }
 """Each is the function ``command`` of its module, imported when it is needed."""

@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from cuse_crypto.frontend import limits
 from cuse_crypto.wire.address import Address
+from cuse_crypto.wire.tls import Credentials, secured
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -18,7 +20,7 @@ DEFAULT_NAME = "cryptodev0"
 
 
 class AddressType(click.ParamType[Address]):
-    """``unix:PATH`` and its like."""
+    """``unix:PATH`` and its like: SCHEME:REST."""
 
     name = "address"
 
@@ -162,6 +164,38 @@ sandbox_option = click.option(
     show_default=True,
     help="Give up the privileges and system calls that serving does not take.",
 )
+
+tls_options = _together(
+    click.option(
+        "--pki",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="For tcp: what `cuse-crypto pki issue` has made for this side.",
+    ),
+    *(
+        click.option(
+            f"--tls-{what}",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=f"For tcp, instead of --pki: {meaning}, in PEM.",
+        )
+        for what, meaning in (
+            ("cert", "the certificate of this side"),
+            ("key", "its key"),
+            ("ca", "the authority whose certificates the other side may have"),
+        )
+    ),
+)
+
+
+def credentials(options: dict[str, Any]) -> Credentials | None:
+    """What the ``tls_options`` name, which are taken out of ``options``; None for nothing."""
+    given = [options.pop(name) for name in ("pki", "tls_cert", "tls_key", "tls_ca")]
+    found = secured(*given) if any(given) else None
+    if found and found.remark():
+        logging.getLogger(__name__).warning("%s", found.remark())
+    return found
+
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 

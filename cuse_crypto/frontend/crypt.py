@@ -223,6 +223,7 @@ class CryptCalls(Marshal):
             repeatable,
         )
         session.hashing = bool(mac) and not hashing.finish
+        session.place = self._queue.place
         dst, digest = reply.segments
         if (len(dst), len(digest)) != (size, digest_size):
             raise OSError(errno.EIO, f"{len(dst)}+{len(digest)} bytes from the back end")

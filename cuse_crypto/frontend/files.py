@@ -49,6 +49,8 @@ class Session:
     """Of an AEAD; the driver lets it only shrink."""
     hashing: bool = False
     """The back end holds a hash under way, which cannot be made again."""
+    place: bytes = b""
+    """Which one that is."""
     doubtful: bool = False
     """An operation that went on with it was given up, and nobody knows whether it was done."""
     ended: bool = False

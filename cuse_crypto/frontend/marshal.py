@@ -117,8 +117,9 @@ class Marshal:
         StateLost where that, or repeating, would go on with a hash that is not there any more.
         """
         sizes = body, readable, writable
+        place = b"" if repeatable else session.place
         try:
-            answer = self._queue.exchange(message, *sizes, repeatable)
+            answer = self._queue.exchange(message, *sizes, repeatable, place)
             for _ in range(ATTEMPTS):
                 if answer.status != messages.NO_SUCH_HANDLE:
                     break

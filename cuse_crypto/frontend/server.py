@@ -15,6 +15,7 @@ from cuse_crypto.frontend.files import OpenFiles
 from cuse_crypto.frontend.limits import Limits
 from cuse_crypto.frontend.patrol import Patrol
 from cuse_crypto.frontend.queue import Queue
+from cuse_crypto.frontend.route import Route
 from cuse_crypto.frontend.succession import Inherited, Succession
 from cuse_crypto.frontend.tickets import Ticket, is_dying
 from cuse_crypto.frontend.worker import Worker
@@ -34,12 +35,12 @@ GUEST_SIZE = 16
 
 
 class Server:
-    """Serves ``node`` from the back end at ``address``, until stopped or until the node goes."""
+    """Serves ``node`` from the back ends of ``to``, until stopped or until the node goes."""
 
     def __init__(
         self,
         node: Node,
-        address: Address,
+        to: Route | Address,
         *,
         workers: int,
         deadline: float,
@@ -68,7 +69,8 @@ class Server:
         """Those on the short way, and the callers' threads. Whoever pops one may answer it."""
         self._signalled: dict[int, float] = {}
         """When signals came for callers, by ``unique``, in seconds of time.monotonic()."""
-        self._connect = partial(Queue, address, os.urandom(GUEST_SIZE), deadline=deadline)
+        route = to if isinstance(to, Route) else Route([to])
+        self._connect = partial(Queue, route, os.urandom(GUEST_SIZE), deadline=deadline)
         self._patience = patience
         self._queues: list[Queue] = []
         self.crew = Crew(node.channel.fd, workers, self._new_worker)

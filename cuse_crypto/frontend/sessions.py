@@ -20,6 +20,7 @@ from cuse_crypto.frontend.files import Session, wipe
 from cuse_crypto.frontend.limits import SESSIONS
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, checked
 from cuse_crypto.frontend.memory import Range, RetriedMemory
+from cuse_crypto.frontend.queue import NotRepeated
 from cuse_crypto.wire import messages
 
 _KEY = SMALL
@@ -181,12 +182,20 @@ class SessionCalls(Marshal):
     def _copy_hash(self, call: Call, source: Session, target: Session) -> None:
         target.hash_begins()
         body = messages.CopyHash(call.file.fh, target.ses, source.ses)
-        reply = self._queue.control("COPY_HASH", body)
+        try:
+            reply = self._queue.control("COPY_HASH", body, place=source.place)
+            if reply.status == messages.NO_SUCH_HANDLE:
+                # It may be the target, of which a new back end has not heard yet.
+                self._tell(call.file, target)
+                reply = self._queue.control("COPY_HASH", body, place=source.place)
+        except NotRepeated as error:
+            source.hashing = False
+            raise StateLost from error
         if reply.status == messages.NO_SUCH_HANDLE:
             source.hashing = False
             raise StateLost
         checked(reply)
-        target.hashing = True
+        target.hashing, target.place = True, source.place
         target.save()
 
     def CIOCASYMFEAT(self, call: Call, op: number) -> None:
