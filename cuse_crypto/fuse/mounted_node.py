@@ -26,6 +26,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 # sys/mount.h
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
 MNT_FORCE, MNT_DETACH = 0x1, 0x2
+CAP_SYS_ADMIN = 21
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,9 +37,15 @@ def why_no_mount() -> str | None:
         os.close(open_kernel(FUSE, REMEDY))
     except Failure as failure:
         return str(failure)
-    if os.geteuid() != 0:
-        return f"uid {os.geteuid()} may not mount; run as root"
+    if not _may_mount():
+        return f"uid {os.geteuid()} may not mount; run as root, or use cuse-crypto run"
     return None
+
+
+def _may_mount() -> bool:
+    """Root has CAP_SYS_ADMIN, and so has whoever has made a user namespace."""
+    words = Path("/proc/self/status").read_text().split()
+    return bool(int(words[words.index("CapEff:") + 1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 class MountedNode:
@@ -146,13 +153,22 @@ def _lock(path: Path, *, create: bool) -> int:
 
 
 def _mount_type(path: Path) -> str | None:
-    """The file system type of the topmost mount at ``path`` itself (proc_pid_mountinfo(5))."""
-    found = None
+    """The file system type of what is mounted at ``path`` itself (proc_pid_mountinfo(5))."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        about = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
+    finally:
+        os.close(fd)
+    # By its number: there may be one of the same path in a /dev that is mounted over.
+    number = about[about.index("mnt_id:") + 1]
     for line in MOUNTS.read_text().splitlines():
         fields = line.split()
-        if fields[4] == os.fspath(path):
-            found = fields[fields.index("-") + 1]
-    return found
+        if (fields[0], fields[4]) == (number, os.fspath(path)):
+            return fields[fields.index("-") + 1]
+    return None
 
 
 def _is_stale(path: Path) -> bool:
