@@ -40,6 +40,12 @@ def _caller_memory() -> str | None:
     return why_not_direct()
 
 
+def _run() -> str | None:
+    from cuse_crypto.cli.run import why_not_run
+
+    return why_not_run()
+
+
 def _host_device() -> str | None:
     from cuse_crypto_backend.engines import ENGINES
 
@@ -75,6 +81,7 @@ def _systemd() -> str | None:
 LOOKS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     ("CUSE", "a character device as the node", _cuse),
     ("FUSE", "a mounted file as the node", _fuse),
+    ("private /dev", "cuse-crypto run", _run),
     ("caller memory", "one round trip for each ioctl", _caller_memory),
     ("host /dev/crypto", "the engine cryptodev", _host_device),
     ("AF_ALG", "the kernel's ciphers from user space", _af_alg),

@@ -13,6 +13,7 @@ from cuse_crypto.errors import Failure
 
 COMMANDS = {
     "up": "cuse_crypto.cli.up",
+    "run": "cuse_crypto.cli.run",
     "device": "cuse_crypto.cli.device",
     "backend": "cuse_crypto.cli.backend",
     "upgrade": "cuse_crypto.cli.upgrade",

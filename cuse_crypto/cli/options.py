@@ -61,6 +61,30 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[FunctionT], FunctionT
     return decorate
 
 
+api_option = click.option(
+    "--api",
+    type=click.Choice(["cryptodev", "crypto-buffer"]),
+    default="cryptodev",
+    show_default=True,
+    help="What the node answers: the cryptodev API, or crypto/crypto_buffer.h.",
+)
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    help="At most so many requests at once; one to begin with.",
+)
+
+deadline_option = click.option(
+    "--deadline",
+    type=click.FloatRange(0.1, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds for one answer of the back end.",
+)
+
 node_options = _together(
     click.option("--name", default=DEFAULT_NAME, show_default=True, help="Of the node in /dev."),
     click.option(
@@ -71,13 +95,7 @@ node_options = _together(
         show_default=True,
         help="A character device (cuse), or a file mounted at the same place.",
     ),
-    click.option(
-        "--api",
-        type=click.Choice(["cryptodev", "crypto-buffer"]),
-        default="cryptodev",
-        show_default=True,
-        help="What the node answers: the cryptodev API, or crypto/crypto_buffer.h.",
-    ),
+    api_option,
     click.option(
         "--mode",
         type=OctalType(),
@@ -88,20 +106,8 @@ node_options = _together(
     ),
     click.option("--owner", default="root", show_default=True, help="Of the node."),
     click.option("--group", default="root", show_default=True, help="Of the node."),
-    click.option(
-        "--workers",
-        type=click.IntRange(1, 256),
-        default=16,
-        show_default=True,
-        help="At most so many requests at once; one to begin with.",
-    ),
-    click.option(
-        "--deadline",
-        type=click.FloatRange(0.1, 3600),
-        default=30.0,
-        show_default=True,
-        help="Seconds for one answer of the back end.",
-    ),
+    workers_option,
+    deadline_option,
     click.option(
         "--patience",
         type=click.FloatRange(0, 3600),

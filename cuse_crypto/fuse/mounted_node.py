@@ -28,6 +28,7 @@ CONNECTIONS = Path("/sys/fs/fuse/connections")
 # sys/mount.h
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
 MNT_FORCE, MNT_DETACH = 0x1, 0x2
+CAP_SYS_ADMIN = 21
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,9 +39,15 @@ def why_no_mount() -> str | None:
         os.close(open_kernel(FUSE, REMEDY))
     except Failure as failure:
         return str(failure)
-    if os.geteuid() != 0:
-        return f"uid {os.geteuid()} may not mount; run as root"
+    if not _may_mount():
+        return f"uid {os.geteuid()} may not mount; run as root, or use cuse-crypto run"
     return None
+
+
+def _may_mount() -> bool:
+    """Root has CAP_SYS_ADMIN, and so has whoever has made a user namespace."""
+    words = Path("/proc/self/status").read_text().split()
+    return bool(int(words[words.index("CapEff:") + 1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 class MountedNode:
@@ -87,8 +94,10 @@ class MountedNode:
 
     def waiting(self) -> int:
         """As in Node; of a mount that is not there, none."""
-        with contextlib.suppress(OSError, StopIteration):
-            mount = next(row for row in _mounts(self.path) if row.type == TYPE)
+        mount = _mount(self.path)
+        if mount is None:
+            return 0
+        with contextlib.suppress(FileNotFoundError):
             return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
         return 0
 
@@ -109,9 +118,9 @@ class MountedNode:
 
 def sweep(path: Path) -> None:
     """Remove what a front end that was killed left at ``path``; nothing else is touched."""
-    if _mount_type(path) == TYPE and _is_stale(path):
+    if _is_ours(path) and _is_stale(path):
         _unmount(path, MNT_DETACH)
-    if _mount_type(path) != TYPE:
+    if not _is_ours(path):
         with contextlib.suppress(Failure, FileNotFoundError):
             _remove(path, _lock(path, create=False))
 
@@ -130,7 +139,7 @@ def _remove(path: Path, lock: int) -> None:
 def _claim(path: Path) -> int:
     """The locked descriptor of an empty file at ``path``."""
     sweep(path)
-    if _mount_type(path) == TYPE:
+    if _is_ours(path):
         raise taken(path, "it is being served")
     return _lock(path, create=True)
 
@@ -165,19 +174,28 @@ class Mount(NamedTuple):
     type: str
 
 
-def _mounts(path: Path) -> list[Mount]:
-    """At ``path`` itself, the topmost first."""
-    found = []
+def _mount(path: Path) -> Mount | None:
+    """What is mounted at ``path`` itself."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        about = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
+    finally:
+        os.close(fd)
+    # By its number: there may be one of the same path in a /dev that is mounted over.
+    number = about[about.index("mnt_id:") + 1]
     for line in MOUNTS.read_text().splitlines():
         fields = line.split()
-        if fields[4] == os.fspath(path):
-            found.append(Mount(fields[2], fields[fields.index("-") + 1]))
-    return found[::-1]
+        if (fields[0], fields[4]) == (number, os.fspath(path)):
+            return Mount(fields[2], fields[fields.index("-") + 1])
+    return None
 
 
-def _mount_type(path: Path) -> str | None:
-    """The file system type of the topmost mount at ``path``."""
-    return next((mount.type for mount in _mounts(path)), None)
+def _is_ours(path: Path) -> bool:
+    mount = _mount(path)
+    return mount is not None and mount.type == TYPE
 
 
 def _is_stale(path: Path) -> bool:

@@ -1,0 +1,240 @@
+"""``cuse-crypto run``: a program with a device of its own, which nobody else sees.
+
+This process becomes the program: its pid, terminal, signals and exit status are the program's.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+import click
+
+from cuse_crypto import namespaces
+from cuse_crypto.cli.guards import FAILED, READY, Guards, forked
+from cuse_crypto.cli.options import (
+    api_option,
+    deadline_option,
+    engine_option,
+    limit_options,
+    sandbox_option,
+    user_option,
+    verbose_option,
+    workers_option,
+)
+from cuse_crypto.errors import Failure
+
+NODE, ALIAS = "cryptodev0", "crypto"
+FUSE = namespaces.DEV / "fuse"
+OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+"""Exit statuses, as those of env(1): why there is none of the program's."""
+SUPERVISOR = "NOTIFY_SOCKET", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
+"""What systemd says to the program, and not to those who serve it."""
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+@engine_option
+@api_option
+@workers_option
+@deadline_option
+@limit_options
+@user_option
+@sandbox_option
+@verbose_option
+def command(
+    program: tuple[str, ...],
+    engine: str,
+    user: str | None,
+    sandbox: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Run PROGRAM with a /dev/crypto of its own; no root, and nothing stays behind.
+
+    PROGRAM and what it starts find /dev/crypto and /dev/cryptodev0; nobody else does. They end with
+    it, and whatever it has left behind ends too. Exit status: the program's; 127 or 126 when it is
+    not there or cannot be started, 125 when there can be no device.
+    """
+    _keep_standard_descriptors()
+    # Until it is the program it has nothing to clean up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox), "--with-parent"]
+    backend = ["backend", "--engine", engine, *(["--user", user] if user else []), *flags]
+    device = ["device", "--name", NODE, "--node", "mounted", "--mode", "666", *flags]
+    device += ["--owner", str(os.geteuid()), "--group", str(os.getegid())]
+    for name, value in options.items():
+        device += [f"--{name.replace('_', '-')}", str(value)]
+    try:
+        path = _found(program[0])
+        try:
+            _make_devices(backend, device)
+        except OSError as error:
+            remedy = "look at ulimit -a; it takes Linux 5.3"
+            raise Failure(f"no device can be made: {error.strerror}; {remedy}") from None
+        _become(path, program)
+    except Failure as failure:
+        click.echo(f"cuse-crypto: {failure}", err=True)
+        sys.exit(failure.status if isinstance(failure, NoProgram) else OURS)
+
+
+def _keep_standard_descriptors() -> None:
+    """Where one of them is closed, no other descriptor takes its number; the program's stay so."""
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        pass
+    os.close(fd)
+
+
+class NoProgram(Failure):
+    """It is not there, or cannot be started; ``status`` says which, as that of env(1)."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"{name}: {os.strerror(number)}")
+        self.status = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _found(name: str) -> str:
+    """The path of the program."""
+    if path := shutil.which(name):
+        return path
+    is_there = shutil.which(name, os.F_OK) or (os.sep in name and os.path.isdir(name))
+    raise NoProgram(name, errno.EACCES if is_there else errno.ENOENT)
+
+
+def _make_devices(backend: list[str], device: list[str]) -> None:
+    """Into namespaces where both names are served; Failure if that cannot be had."""
+    _enter()
+    hear, say = os.pipe()
+    folder = namespaces.nowhere()
+    namespaces.private_dev({NODE, ALIAS})
+    guards = Guards(say)
+    forked_apart(partial(_serve, guards, say, folder, backend, device))
+    os.close(say)
+    os.close(folder)
+    with open(hear, "rb") as answer:
+        said = answer.readline()
+    if said == FAILED:
+        sys.exit(OURS)
+    if said != READY:
+        raise Failure("what serves the device was killed; try again")
+    namespaces.show(namespaces.DEV / NODE, namespaces.DEV / ALIAS)
+
+
+def _enter() -> None:
+    _check_fuse()
+    namespaces.enter()
+
+
+def _check_fuse() -> None:
+    """Failure, unless it can be opened."""
+    try:
+        fd = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise Failure(_why_no_fuse(error.errno)) from None
+    is_device = stat.S_ISCHR(os.fstat(fd).st_mode)
+    os.close(fd)
+    if not is_device:
+        raise Failure(f"{FUSE} is no device; modprobe fuse")
+
+
+def _why_no_fuse(number: int | None) -> str:
+    if number == errno.EACCES:
+        closed = f"has mode {stat.S_IMODE(FUSE.stat().st_mode):04o}, closed to uid {os.geteuid()}"
+        return f"{FUSE} {closed}; as root: chmod 666 {FUSE}"
+    if number in (errno.EPERM, errno.ENOENT):
+        why = os.strerror(number)
+        return f"{FUSE}: {why}; modprobe fuse, and for a container: --device {FUSE}"
+    return f"{FUSE}: {os.strerror(number or 0)}; modprobe fuse"
+
+
+def forked_apart(action: Callable[[], object]) -> None:
+    """Do it in a process that is no child of this one, which the program could wait for."""
+    os.waitpid(forked(lambda: forked(action)), 0)
+
+
+def _serve(guards: Guards, say: int, folder: int, backend: list[str], device: list[str]) -> None:
+    import setproctitle
+
+    from cuse_crypto.wire.address import Address
+
+    _close_all_but(2, say, folder, guards.program.fd)
+    setproctitle.setproctitle("cuse-crypto run (guard)")
+    address = Address.parse(f"unix:/proc/self/fd/{folder}/backend")
+    # Not to be closed by who forgets the object: a child has it under the same number.
+    listener = address.listen().detach()
+    guards.watch(
+        partial(_back_end, [*backend, "--listen", f"fd:{listener}"]),
+        partial(_become_daemon, [*device, "--backend", str(address)]),
+    )
+
+
+def _close_all_but(*kept: int) -> None:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+    for _ in range(2):
+        os.open(os.devnull, os.O_RDWR)
+
+
+def _back_end(arguments: list[str], output: int) -> None:
+    # Its engine may be the host's /dev/crypto.
+    namespaces.leave_private_dev()
+    _become_daemon(arguments, output)
+
+
+def _become_daemon(arguments: list[str], output: int) -> None:
+    """Be that command; what it says goes to ``output``."""
+    from cuse_crypto.cli.main import main
+
+    sys.stdout = open(output, "w")  # noqa: SIM115 - as long as the process
+    sys.argv = ["cuse-crypto", *arguments]
+    for name in SUPERVISOR:
+        os.environ.pop(name, None)
+    main()
+
+
+def _become(path: str, program: tuple[str, ...]) -> NoReturn:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        # Which Python ignores.
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        try:
+            os.execv(path, program)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            # As execvp(3) does with a script that does not say what it is.
+            os.execv("/bin/sh", ["sh", path, *program[1:]])
+    except OSError as error:
+        raise NoProgram(program[0], error.errno or errno.ENOENT) from None
+
+
+def why_not_run() -> str | None:
+    """Why ``run`` cannot work here, with the remedy; None where it has just been done."""
+    from cuse_crypto.fuse.mounted_node import MountedNode
+    from cuse_crypto.fuse.node import Attributes
+
+    def attempt() -> None:
+        os.close(hear)
+        try:
+            _enter()
+            namespaces.private_dev({NODE, ALIAS})
+            MountedNode(NODE, Attributes()).close()
+        except Failure as failure:
+            os.write(say, str(failure).encode())
+
+    hear, say = os.pipe()
+    pid = forked(attempt)
+    os.close(say)
+    with open(hear) as answer:
+        why = answer.read()
+    os.waitpid(pid, 0)
+    return why or None
