@@ -19,6 +19,8 @@ COMMANDS = {
     "bench": "cuse_crypto.cli.bench",
     "doctor": "cuse_crypto.cli.doctor",
     "include-dir": "cuse_crypto.cli.include_dir",
+    "completion": "cuse_crypto.cli.completion",
+    "man": "cuse_crypto.cli.man",
 }
 """Each is the function ``command`` of its module, imported when it is needed."""
 
