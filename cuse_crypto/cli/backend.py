@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 @click.option("--allow-uid", "uids", type=int, multiple=True, help="May connect too. [repeatable]")
 @user_option
 @sandbox_option
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
 @verbose_option
 def command(
-    address: Address, uids: tuple[int, ...], with_parent: bool, verbose: bool, **options: Any
+    address: Address, uids: tuple[int, ...], with_parent: int, verbose: bool, **options: Any
 ) -> None:
     """Execute operations for front ends, until SIGTERM.
 
@@ -49,7 +49,7 @@ def command(
         # Who becomes another user cannot remove the socket; a parent removes its folder.
         if address.scheme == "unix" and not os.geteuid() and not with_parent:
             caretaker = stack.enter_context(removing(Path(address.rest)))
-        options["parent"] = follow_parent() if with_parent else 0
+        options["parent"] = follow_parent(with_parent)
         trio.run(_serve, address, allowed, caretaker, options)
 
 

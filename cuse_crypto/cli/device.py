@@ -1,5 +1,6 @@
 """``cuse-crypto device``: the front end alone."""
 
+import logging
 from typing import Any
 
 import click
@@ -20,24 +21,26 @@ from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
 
+log = logging.getLogger(__name__)
+
 
 @click.command("device")
 @click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
 @node_options
 @limit_options
 @sandbox_option
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
 @verbose_option
-def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
+def command(address: Address, with_parent: int, verbose: bool, **options: Any) -> None:
     """Make the node and forward what programs ask of it to a back end, until SIGTERM."""
     set_up_process("device", verbose)
-    if with_parent:
-        follow_parent()
+    follow_parent(with_parent)
     trio.run(_serve, address, options)
 
 
 async def _serve(address: Address, options: dict[str, Any]) -> None:
     from cuse_crypto.frontend.limits import LIMITS, Limits
+    from cuse_crypto.frontend.memory import why_not_direct
     from cuse_crypto.frontend.queue import BackendGone
     from cuse_crypto.frontend.server import Server
     from cuse_crypto.fuse.node import Attributes, make, pick
@@ -49,6 +52,8 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
         limits = Limits(values, options["workers"])
         node = make(options["name"], kind, attributes)
         try:
+            if node.kind == "mounted" and (problem := why_not_direct()):
+                log.warning("callers will get EFAULT: %s", problem)
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
                 node,

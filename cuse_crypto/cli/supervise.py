@@ -34,7 +34,7 @@ class Child:
         self.began = trio.current_time()
         # Started from the main thread, which --with-parent ties its life to.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, "--with-parent"],
+            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, f"--with-parent={os.getpid()}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,
