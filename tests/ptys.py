@@ -10,7 +10,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyte
 
@@ -21,9 +21,15 @@ PAGE_UP, PAGE_DOWN = "\x1b[5~", "\x1b[6~"
 
 
 class Pty:
-    """``cuse-crypto`` with these arguments, in a session and a terminal of its own."""
+    """``program`` with these arguments, in a session and a terminal of its own."""
 
-    def __init__(self, *arguments: object, rows: int = ROWS, columns: int = COLUMNS) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        rows: int = ROWS,
+        columns: int = COLUMNS,
+        program: Sequence[str] = (sys.executable, "-m", "cuse_crypto"),
+    ) -> None:
         self._master, slave = pty.openpty()
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
@@ -33,7 +39,7 @@ class Pty:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cuse_crypto", *map(str, arguments)],
+            [*program, *map(str, arguments)],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -21,7 +21,8 @@ MAY_IMPORT = {
                                                       "cuse_crypto.notify"},
     "cuse_crypto/client":   FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.client"},
     "cuse_crypto/bench":    FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.client",
-                                          "cuse_crypto.bench", "cuse_crypto_backend"},
+                                          "cuse_crypto.bench", "cuse_crypto.extras",
+                                          "cuse_crypto_backend"},
     "backend":              FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.wire",
                                           "cuse_crypto_backend"},
     "chat":                 FOUNDATION - {"cuse_crypto.layout"}

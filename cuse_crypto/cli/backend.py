@@ -49,13 +49,13 @@ log = logging.getLogger(__name__)
 @tls_options
 @user_option
 @sandbox_option
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
 @verbose_option
 def command(
     address: Address,
     uids: tuple[int, ...],
     cids: tuple[int, ...],
-    with_parent: bool,
+    with_parent: int,
     verbose: bool,
     **options: Any,
 ) -> None:
@@ -72,7 +72,7 @@ def command(
         # Who becomes another user cannot remove the socket; a parent removes its folder.
         if address.scheme == "unix" and not os.geteuid() and not with_parent:
             caretaker = stack.enter_context(removing(Path(address.rest)))
-        options["parent"] = follow_parent() if with_parent else 0
+        options["parent"] = follow_parent(with_parent)
         trio.run(_serve, address, caretaker, options)
 
 

@@ -1,5 +1,6 @@
 """``cuse-crypto device``: the front end alone."""
 
+import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.server import Server
 
+log = logging.getLogger(__name__)
+
 
 def _inherited(context: object, option: object, values: tuple[str, ...]) -> list[tuple[str, int]]:
     """NAME=FD, as whoever started this process writes it."""
@@ -50,11 +53,11 @@ def _inherited(context: object, option: object, values: tuple[str, ...]) -> list
 @node_options
 @limit_options
 @sandbox_option
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
 @click.option(renewal.INHERIT, "inherited", multiple=True, hidden=True, callback=_inherited)
 @verbose_option
 def command(
-    addresses: tuple[Address, ...], with_parent: bool, verbose: bool, **options: Any
+    addresses: tuple[Address, ...], with_parent: int, verbose: bool, **options: Any
 ) -> None:
     """Make the node and forward what programs ask of it to a back end, until SIGTERM.
 
@@ -62,8 +65,7 @@ def command(
     node open does not notice.
     """
     set_up_process("device", verbose)
-    if with_parent:
-        follow_parent()
+    follow_parent(with_parent)
     tls = credentials(options)
     trio.run(_serve, [address.secured(tls) for address in addresses], options)
 
@@ -71,6 +73,7 @@ def command(
 async def _serve(addresses: list[Address], options: dict[str, Any]) -> None:
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
+    from cuse_crypto.frontend.memory import why_not_direct
     from cuse_crypto.frontend.route import Route
     from cuse_crypto.frontend.server import Server
     from cuse_crypto.frontend.succession import inherit
@@ -88,6 +91,8 @@ async def _serve(addresses: list[Address], options: dict[str, Any]) -> None:
             kind, reason = pick(options["kind"])
             node = make(options["name"], kind, attributes)
         try:
+            if node.kind == "mounted" and (problem := why_not_direct()):
+                log.warning("callers will get EFAULT: %s", problem)
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
                 node,
@@ -138,6 +143,8 @@ async def _renew_when_told(
             if await renewal.works():
                 await server.drain()
                 renewal.renew(estate.descriptors)
+
+
 def number_of(name: str) -> int:
     """At the end of a device's name; 0 if there is none. Devices begin with different back ends."""
     digits = name[len(name.rstrip("0123456789")) :]

@@ -22,6 +22,8 @@ COMMANDS = {
     "doctor": "cuse_crypto.cli.doctor",
     "pki": "cuse_crypto.cli.pki",
     "include-dir": "cuse_crypto.cli.include_dir",
+    "completion": "cuse_crypto.cli.completion",
+    "man": "cuse_crypto.cli.man",
 }
 """Each is the function ``command`` of its module, imported when it is needed."""
 

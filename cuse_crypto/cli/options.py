@@ -224,15 +224,16 @@ def announce(text: str) -> None:
     print(text, flush=True)
 
 
-def follow_parent(parent: int = 0) -> int:
-    """Be sent SIGTERM when the parent dies, however it dies; its pid.
+def follow_parent(parent: int) -> int:
+    """Be sent SIGTERM when ``parent`` dies, however it dies, unless that is 0; its pid.
 
-    With ``parent`` again, after a change of user, which the kernel forgets it for.
+    To be repeated after a change of user, which the kernel forgets it for.
     """
     from cuse_crypto.hardening import kernel
 
-    parent = parent or os.getppid()
+    if not parent:
+        return 0
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:
         sys.exit(1)
     return parent

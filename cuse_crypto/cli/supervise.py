@@ -33,7 +33,7 @@ class Child:
         self.name = "back end" if arguments[0] == "backend" else "front end"
         # Started from the main thread, which --with-parent ties its life to.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, "--with-parent"],
+            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, f"--with-parent={os.getpid()}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,
