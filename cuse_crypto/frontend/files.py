@@ -8,12 +8,15 @@ import errno
 import itertools
 import secrets
 import threading
+import time
 from collections import deque
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cuse_crypto.abi.algorithms import Cipher, Mac
 from cuse_crypto.abi.structs import crypt_op
+from cuse_crypto.board import Seat, Seats
 from cuse_crypto.frontend.limits import Account, Limits
 
 MAX_JOBS = 64
@@ -43,6 +46,8 @@ class Session:
     ended: bool = False
     """Its keys are wiped: it cannot be made again."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    use: MutableSequence[int] | memoryview = field(default_factory=lambda: [0, 0], repr=False)
+    """Operations and bytes, as they are shown."""
 
     iv_size: int = field(init=False)
     """0 without a cipher."""
@@ -93,6 +98,10 @@ class OpenFile:
     fh: int
     account: Account
     """Of who opened it."""
+    seats: Seats | None = None
+    """Where sessions are shown."""
+    opener: int = 0
+    """The thread that opened it, where it can be named."""
     sessions: dict[int, Session] = field(default_factory=dict)
     jobs: deque[Job] = field(default_factory=deque)
     pollers: set[int] = field(default_factory=set)
@@ -110,6 +119,24 @@ class OpenFile:
             raise OSError(unknown, "no such session")
         return session
 
+    def add(self, session: Session) -> None:
+        """One more session."""
+        cipher, mac = session.cipher, session.mac
+        if self.seats:
+            algorithms = cipher.id if cipher else 0, mac.id if mac else 0
+            who = self.opener, self.account.uid
+            seat = Seat(0, 0, self.fh, session.ses, *algorithms, *who, time.time_ns())
+            session.use = self.seats.take(seat)
+        self.sessions[session.ses] = session
+
+    def remove(self, ses: int) -> Session | None:
+        """Forget a session; None if it is unknown."""
+        session = self.sessions.pop(ses, None)
+        if session and self.seats:
+            session.use = [0, 0]
+            self.seats.give(self.fh, ses)
+        return session
+
     def new_number(self) -> int:
         """A session number that is free in this open file; never 0."""
         while True:
@@ -121,8 +148,9 @@ class OpenFile:
 class OpenFiles:
     """All open files of one device, by the handle that the kernel knows them by."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, seats: Seats | None = None) -> None:
         self.limits = limits or Limits()
+        self._seats = seats
         self._files: dict[int, OpenFile] = {}
         self.get = self._files.get
         """The open file of a handle, or None."""
@@ -130,7 +158,7 @@ class OpenFiles:
 
     def open(self, uid: int = 0) -> OpenFile:
         """A new open file; its handle is never used again. OSError if this user has too many."""
-        file = OpenFile(next(self._numbers), self.limits.open(uid))
+        file = OpenFile(next(self._numbers), self.limits.open(uid), self._seats)
         self._files[file.fh] = file
         return file
 

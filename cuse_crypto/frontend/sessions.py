@@ -67,7 +67,7 @@ class SessionCalls(Marshal):
         except BaseException:
             account.give(SESSIONS)
             raise
-        call.file.sessions[session.ses] = session
+        call.file.add(session)
         try:
             call.claim()
             call.store(self._view, "ses", session.ses)

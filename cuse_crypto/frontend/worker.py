@@ -23,6 +23,7 @@ from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.tickets import Answered, Ticket
+from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
 from cuse_crypto.layout import Buffer, Layout
@@ -53,12 +54,14 @@ class Worker(Inode):
         self._queue = queue
         self._arena = queue.arena
         self._memory = DirectMemory(self._arena)
-        self._express = Express(server, queue)
         self._account: Account | None = None
         """Whose ioctl is being done here."""
         self._bed = threading.Lock()
         self._bed.acquire()
         rows, calls = APIS[server.api]
+        self._watch = Watch(server.board, rows, queue)
+        server.counters.append(self._watch.counters)
+        self._express = Express(server, queue, self._watch)
         self._marshal = calls(rows, queue)
         self._released: OpenFile | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
@@ -153,9 +156,11 @@ class Worker(Inode):
             else:
                 error = opcode.unhandled
         except Answered:
+            self._watch.end(errno.EINTR)
             return
         except Exception as failure:
             error = errno_of(failure)
+        self._watch.end(error)
         if opcode.answered:
             self._channel.reply(unique, error, body)
         if self._released:
@@ -207,6 +212,7 @@ class Worker(Inode):
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
         file = server.files.open(request.header.uid)
+        file.opener = request.header.pid
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         self._queue.pointless = ticket.is_pointless
         try:
@@ -223,12 +229,14 @@ class Worker(Inode):
             raise
         finally:
             del server.tickets[unique]
+        self._watch.counters.opened()
         return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
 
     def FUSE_RELEASE(self, request: Request) -> Buffer:
         """Answered at once; the back end is told afterwards."""
         file = self._server.files.release(request.body.fh)
         if file:
+            self._watch.counters.closed()
             self._released = file
         return b""
 
@@ -266,12 +274,15 @@ class Worker(Inode):
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
+        self._watch.begin(request, file)
+        memory = self._watch.memory(memory, pid)
         self._queue.pointless = ticket.is_pointless
         answered = False
 
         def succeed() -> None:
             nonlocal answered
             answered = True
+            self._watch.end(0)
             self._channel.reply(unique, 0, _DONE)
 
         call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
@@ -281,9 +292,11 @@ class Worker(Inode):
             except Unreachable:
                 if not unrestricted:
                     raise
-                call.memory = memory = RetriedMemory(self._arena, request.payload, 0)
+                retried = RetriedMemory(self._arena, request.payload, 0)
+                call.memory = memory = self._watch.memory(retried, pid)
                 self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
+            self._watch.leave()
             return _retry_reply(retry)
         finally:
             del server.tickets[unique]
