@@ -6,6 +6,7 @@ A region belongs to one worker; only that one writes there. What the reader writ
 (``TRACE``) and how far it has read (``TAIL``): both may be anything, and harm nobody.
 """
 
+import ctypes
 import itertools
 import json
 import mmap
@@ -47,6 +48,10 @@ _RECORD = 8
 """Bytes before a record: its length and its check sum."""
 
 
+_libc = ctypes.CDLL(None)
+_libc.munlock.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+
+
 class Seat(NamedTuple):
     """A session, as it is shown. ``thread`` is the one that opened the file; ``began`` is the time
     in nanoseconds; ``cipher`` and ``mac`` are 0 for none."""
@@ -71,6 +76,8 @@ class Board:
         self._seats = _HEADER + workers * _REGION
         self._rings = self._seats + SEATS * _SEAT * WORD
         self._map = mmap.mmap(-1, self._rings + workers * RING * traced)
+        self._map.madvise(mmap.MADV_NOHUGEPAGE)
+        self._start = ctypes.c_char.from_buffer(self._map)
         self.traced = traced
         self.words = memoryview(self._map).cast("Q")
         self.words[_WORKERS] = workers
@@ -144,6 +151,8 @@ class Board:
     def forget(self) -> None:
         """Give back the memory of the rings, and what is in it."""
         if self.traced:
+            # From memory that is locked no pages can be taken.
+            _libc.munlock(ctypes.addressof(self._start) + self._rings, self.workers * RING)
             self._map.madvise(mmap.MADV_REMOVE, self._rings, self.workers * RING)
 
 

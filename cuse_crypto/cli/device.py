@@ -16,6 +16,7 @@ from cuse_crypto.cli.options import (
     verbose_option,
 )
 from cuse_crypto.cli.sandbox import confine_front_end
+from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
@@ -33,10 +34,14 @@ def command(address: Address, with_parent: bool, verbose: bool, **options: Any) 
     set_up_process("device", verbose)
     if with_parent:
         follow_parent()
-    trio.run(_serve, address, options)
+    shown = Shown(address, options)
+    try:
+        trio.run(_serve, address, options, shown)
+    finally:
+        shown.close()
 
 
-async def _serve(address: Address, options: dict[str, Any]) -> None:
+async def _serve(address: Address, options: dict[str, Any], shown: Shown) -> None:
     from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.queue import BackendGone
     from cuse_crypto.frontend.server import Server
@@ -59,6 +64,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 direct=options["memory"] == "auto",
                 api=options["api"],
                 limits=limits,
+                board=shown.board,
             )
             try:
                 engine = server.connect()
@@ -67,6 +73,7 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 raise Failure(f"{error.strerror}; {remedy}") from None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.run)
+                await shown.mount(node.path, kind, engine)
                 announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
                 await _first(ended, server.ended)
                 signalled = ended.is_set()

@@ -22,6 +22,7 @@ from cuse_crypto.cli.options import (
     user_option,
     verbose_option,
 )
+from cuse_crypto.cli.shown import sweep_status
 from cuse_crypto.cli.supervise import supervise
 from cuse_crypto.fuse.mounted_node import sweep
 from cuse_crypto.fuse.node import DEV, checked_name, pick
@@ -63,6 +64,7 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
             listener.close()
             # Only a front end that was killed has left anything.
             sweep(DEV / options["name"])
+            sweep_status(options["name"], options["status"])
     sys.exit(0 if started else 1)
 
 

@@ -75,6 +75,8 @@ class Watch:
         self._file: OpenFile | None = None
         self._wants = 0
         self._hops: list[Hop] = []
+        self._argument = b""
+        """The structure, before anything is done."""
 
     def trace_short(
         self, times: tuple[int, int, int], error: int, message: tuple[int, ...]
@@ -95,7 +97,7 @@ class Watch:
         if not error:
             hops.append((WRITTEN, clock(), (_part(dst, view[DST : DST + length], wants),)))
         header, body = IN_HEADER.read(view), _BODY.read(view, IN_HEADER.size)
-        self._write(header, body, error, began, hops)
+        self._write(header, body, error, began, self._structure(body), hops)
 
     def begin(self, request: Request, file: "OpenFile") -> None:
         """An ioctl is about to be done."""
@@ -103,6 +105,7 @@ class Watch:
         wants = self._words[TRACE]
         if wants or self._wants:
             self._wants, self._hops = wants, []
+            self._argument = self._structure(request.body)
             self._queue.watch = self._asked if wants else None
 
     def memory(
@@ -134,7 +137,7 @@ class Watch:
             self.counters.worked(words, session, op.len)
         if self._wants:
             self._queue.watch = None
-            self._write(request.header, body, error, self._began, self._hops)
+            self._write(request.header, body, error, self._began, self._argument, self._hops)
 
     def _row(self, cmd: int, flags: int) -> tuple[Ioctl | None, memoryview]:
         return self._rows[_width(flags)].get(cmd) or (None, self._other)
@@ -146,7 +149,11 @@ class Watch:
 
     def touched(self, hop: int, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """Memory of the caller has been copied: these addresses and bytes."""
-        secret, wants = self._secret_addresses(), self._wants
+        if self._request is None:
+            return
+        if pieces[0][0] == self._request.body.arg and hop == READ:
+            self._argument = bytes(pieces[0][1])
+        secret, wants = self._secret_addresses(self._request.body), self._wants
         parts = tuple(
             (address, len(data), None, None)
             if address in secret and not wants & KEYS
@@ -155,10 +162,14 @@ class Watch:
         )
         self._hops.append((hop, clock(), parts))
 
-    def _secret_addresses(self) -> set[int]:
+    def _structure(self, body: Any) -> bytes:
+        """As it is now. What lies behind it may be a key: the kernel has put it there."""
+        row, _ = self._row(body.cmd, body.flags)
+        size = ioctls.layout_of(row, _width(body.flags)).size if row else 0
+        return bytes(self._view[ARGUMENT : ARGUMENT + size])
+
+    def _secret_addresses(self, body: Any) -> set[int]:
         """Where the caller has its keys, if this ioctl brings any."""
-        assert self._request
-        body = self._request.body
         row, _ = self._row(body.cmd, body.flags)
         members = {segment.pointer for segment in row.readable} & _KEYS if row else set()
         if row is None or not members:
@@ -166,14 +177,13 @@ class Watch:
         op = ioctls.layout_of(row, _width(body.flags)).read(self._view, ARGUMENT)
         return {getattr(op, member) for member in members}
 
-    def _write(self, header: Any, body: Any, error: int, began: int, hops: list[Hop]) -> None:
+    def _write(
+        self, header: Any, body: Any, error: int, began: int, before: bytes, hops: list[Hop]
+    ) -> None:
         now = clock()
-        row, _ = self._row(body.cmd, body.flags)
-        # What lies behind the structure may be a key: the kernel has put it there.
-        size = ioctls.layout_of(row, _width(body.flags)).size if row else 0
-        argument = bytes(self._view[ARGUMENT : ARGUMENT + size])
+        after = self._structure(body)
         fixed = time.time_ns() - (now - began), now - began, header.pid, header.uid
-        what = body.fh, body.cmd, body.flags, body.arg, error, argument
+        what = body.fh, body.cmd, body.flags, body.arg, error, before, after
         later = [(kind, until - began, parts) for kind, until, parts in hops]
         # Both ends are the same program, and this is the quickest that it has.
         self._ring.put(marshal.dumps((*fixed, *what, later)))

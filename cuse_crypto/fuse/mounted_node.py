@@ -83,7 +83,7 @@ class MountedNode:
         """Unmount, and end the connection also for those who have the file open."""
         if self._mounted:
             self._mounted = False
-            _unmount(self.path, MNT_FORCE | MNT_DETACH)
+            unmount(self.path, MNT_FORCE | MNT_DETACH)
 
     def close(self) -> None:
         """Unmount and remove the placeholder."""
@@ -96,9 +96,9 @@ class MountedNode:
 
 def sweep(path: Path) -> None:
     """Remove what a front end that was killed left at ``path``; nothing else is touched."""
-    if _mount_type(path) == TYPE and _is_stale(path):
-        _unmount(path, MNT_DETACH)
-    if _mount_type(path) != TYPE:
+    if mount_type(path) == TYPE and is_stale(path):
+        unmount(path, MNT_DETACH)
+    if mount_type(path) != TYPE:
         with contextlib.suppress(Failure, FileNotFoundError):
             _remove(path, _lock(path, create=False))
 
@@ -117,7 +117,7 @@ def _remove(path: Path, lock: int) -> None:
 def _claim(path: Path) -> int:
     """The locked descriptor of an empty file at ``path``."""
     sweep(path)
-    if _mount_type(path) == TYPE:
+    if mount_type(path) == TYPE:
         raise taken(path, "it is being served")
     return _lock(path, create=True)
 
@@ -145,7 +145,7 @@ def _lock(path: Path, *, create: bool) -> int:
     return fd
 
 
-def _mount_type(path: Path) -> str | None:
+def mount_type(path: Path) -> str | None:
     """The file system type of the topmost mount at ``path`` itself (proc_pid_mountinfo(5))."""
     found = None
     for line in MOUNTS.read_text().splitlines():
@@ -155,7 +155,7 @@ def _mount_type(path: Path) -> str | None:
     return found
 
 
-def _is_stale(path: Path) -> bool:
+def is_stale(path: Path) -> bool:
     """True when the process that served the mount is gone, which the kernel says by ENOTCONN."""
     answers: list[bool] = []
 
@@ -172,7 +172,7 @@ def _is_stale(path: Path) -> bool:
     return any(answers)
 
 
-def _unmount(path: Path, flags: int) -> None:
+def unmount(path: Path, flags: int) -> None:
     if not _libc.umount2(os.fspath(path).encode(), flags):
         return
     error = ctypes.get_errno()
