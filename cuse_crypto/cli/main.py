@@ -17,6 +17,10 @@ COMMANDS = {
     "backend": "cuse_crypto.cli.backend",
     "chat": "cuse_crypto.cli.chat",
     "bench": "cuse_crypto.cli.bench",
+    "status": "cuse_crypto.cli.status",
+    "top": "cuse_crypto.cli.top",
+    "trace": "cuse_crypto.cli.trace",
+    "replay": "cuse_crypto.cli.replay",
     "doctor": "cuse_crypto.cli.doctor",
     "include-dir": "cuse_crypto.cli.include_dir",
 }

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HASHED = 1024
 """So many bytes of a segment, from its start, go into what is shown of it."""
 LONGEST = 2 << 20
-"""Bytes of one range; longer ones are not recorded."""
+"""Bytes of one ioctl; those beyond are not written down."""
 _SALT = os.urandom(16)
 """So that what is shown of a segment can be compared with another one, but not guessed."""
 _BODY = layouts("FUSE_IOCTL")[0]
@@ -77,6 +77,8 @@ class Watch:
         self._hops: list[Hop] = []
         self._argument = b""
         """The structure, before anything is done."""
+        self._held = 0
+        """Bytes that were copied."""
 
     def trace_short(
         self, times: tuple[int, int, int], error: int, message: tuple[int, ...]
@@ -105,7 +107,7 @@ class Watch:
         wants = self._words[TRACE]
         if wants or self._wants:
             self._wants, self._hops = wants, []
-            self._argument = self._structure(request.body)
+            self._argument, self._held = self._brought(request.body), 0
             self._queue.watch = self._asked if wants else None
 
     def memory(
@@ -154,6 +156,9 @@ class Watch:
         if pieces[0][0] == self._request.body.arg and hop == READ:
             self._argument = bytes(pieces[0][1])
         secret, wants = self._secret_addresses(self._request.body), self._wants
+        self._held += sum(len(data) for _, data in pieces)
+        if self._held > LONGEST:
+            wants &= ~DATA
         parts = tuple(
             (address, len(data), None, None)
             if address in secret and not wants & KEYS
@@ -161,6 +166,12 @@ class Watch:
             for address, data in pieces
         )
         self._hops.append((hop, clock(), parts))
+
+    def _brought(self, body: Any) -> bytes:
+        """What the kernel has copied of it; else another one may lie there."""
+        row, _ = self._row(body.cmd, body.flags)
+        came = row and row.direction & ioctls.CALLER_WRITES
+        return self._structure(body) if came and not body.flags & IoctlFlag.UNRESTRICTED else b""
 
     def _structure(self, body: Any) -> bytes:
         """As it is now. What lies behind it may be a key: the kernel has put it there."""
@@ -181,7 +192,7 @@ class Watch:
         self, header: Any, body: Any, error: int, began: int, before: bytes, hops: list[Hop]
     ) -> None:
         now = clock()
-        after = self._structure(body)
+        after = b"" if error else self._structure(body)
         fixed = time.time_ns() - (now - began), now - began, header.pid, header.uid
         what = body.fh, body.cmd, body.flags, body.arg, error, before, after
         later = [(kind, until - began, parts) for kind, until, parts in hops]

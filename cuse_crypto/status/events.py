@@ -19,6 +19,8 @@ _COMPAT = 1
 """Of the kernel's flags of an ioctl: made by a 32-bit program."""
 _HOPS = "read", "message", "write"
 
+SECRETS = {"key", "mackey"}
+"""Members whose memory is not shown, unless it is asked for."""
 RETURNED = {
     "CRIOGET": ("value",),
     "CIOCGSESSION": ("ses",),
@@ -70,9 +72,9 @@ def name_of(record: Record, api: str) -> str:
     return row.name if row else f"{record.cmd:#x}"
 
 
-def event_of(record: Record, api: str, pid: int, data: bool) -> Event:
-    """``pid``: the process that the thread belongs to; ``data``: with what was copied, where the
-    record has it."""
+def event_of(record: Record, api: str, pid: int, data: bool = False, keys: bool = False) -> Event:
+    """``pid``: the process that the thread belongs to; ``data``: with what was copied, and
+    ``keys``: with that of keys, where the record has it."""
     width = width_of(record)
     row = row_of(api, record.cmd, width)
     argument = _members(row, record.before, width)
@@ -101,7 +103,7 @@ def event_of(record: Record, api: str, pid: int, data: bool) -> Event:
             number, sent, came, status = what
             hop |= {"message": MESSAGES[number].name, "sent": sent, "came": came, "status": status}
         else:
-            hop["parts"] = _parts(row, argument, what, record.arg, data)
+            hop["parts"] = _parts(row, argument, what, record.arg, (data, keys))
             if not hop["parts"]:
                 continue
         event["hops"].append(hop)
@@ -127,19 +129,23 @@ def _plain(value: Any) -> Any:
 
 
 def _parts(
-    row: Ioctl | None, argument: dict[str, Any], what: Any, arg: int, data: bool
+    row: Ioctl | None, argument: dict[str, Any], what: Any, arg: int, wants: tuple[bool, bool]
 ) -> list[dict[str, Any]]:
     """What was copied, but for the structure itself, which is the argument."""
-    found = []
+    found: list[dict[str, Any]] = []
+    data, keys = wants
     for address, length, shown, content in what:
         if address == arg:
             continue
-        part = {"member": _member(row, argument, address), "address": address, "bytes": length}
+        member = _member(row, argument, address)
+        part = {"member": member, "address": address, "bytes": length}
+        found.append(part)
+        if member in SECRETS and not keys:
+            continue
         if shown is not None:
             part["hash"] = shown.hex()
         if data and content is not None:
             part["data"] = content.hex()
-        found.append(part)
     return found
 
 

@@ -177,7 +177,7 @@ class Streams:
 
     def _hand_out(self, record: Record) -> None:
         pid = self._pid(record.thread)
-        lines: dict[tuple[bool, bool], bytes] = {}
+        lines: dict[tuple[bool, bool, bool], bytes] = {}
         for stream in self._streams:
             wishes = stream.wishes
             if not wishes.want(record, self._api, pid):
@@ -185,9 +185,9 @@ class Streams:
             if not stream.has_room:
                 stream.drop(1)
                 continue
-            kind = wishes.json, wishes.data
+            kind = wishes.json, wishes.data, wishes.keys
             if kind not in lines:
-                event = event_of(record, self._api, pid, wishes.data)
+                event = event_of(record, self._api, pid, wishes.data, wishes.keys)
                 text = json.dumps(event) if wishes.json else line_of(event)
                 lines[kind] = text.encode() + b"\n"
                 self.written += len(lines[kind])
