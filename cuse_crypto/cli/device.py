@@ -13,7 +13,6 @@ from cuse_crypto.cli.options import (
     AddressType,
     announce,
     credentials,
-    follow_parent,
     limit_options,
     node_options,
     sandbox_option,
@@ -22,6 +21,7 @@ from cuse_crypto.cli.options import (
     verbose_option,
 )
 from cuse_crypto.cli.sandbox import confine_front_end
+from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
@@ -65,12 +65,16 @@ def command(
     node open does not notice.
     """
     set_up_process("device", verbose)
-    follow_parent(with_parent)
     tls = credentials(options)
-    trio.run(_serve, [address.secured(tls) for address in addresses], options)
+    secured = [address.secured(tls) for address in addresses]
+    shown = Shown(addresses, options)
+    try:
+        trio.run(_serve, secured, options, shown)
+    finally:
+        shown.close()
 
 
-async def _serve(addresses: list[Address], options: dict[str, Any]) -> None:
+async def _serve(addresses: list[Address], options: dict[str, Any], shown: Shown) -> None:
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.memory import why_not_direct
@@ -105,11 +109,13 @@ async def _serve(addresses: list[Address], options: dict[str, Any]) -> None:
                 limits=limits,
                 estate=estate,
                 predecessor=predecessor,
+                board=shown.board,
             )
             engine = _engine(server, addresses[0], required=not predecessor)
             async with trio.open_nursery() as nursery:
-                await nursery.start(_renew_when_told, server, estate)
+                await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
+                await shown.mount(node.path, node.kind, engine)
                 announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
                 await _first(ended, server.ended)
                 signalled = ended.is_set()
@@ -135,13 +141,14 @@ def _engine(server: "Server", address: Address, *, required: bool) -> str:
 
 
 async def _renew_when_told(
-    server: "Server", estate: "Estate", task_status: trio.TaskStatus[None]
+    server: "Server", estate: "Estate", shown: Shown, task_status: trio.TaskStatus[None]
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
         task_status.started()
         async for _ in told:
             if await renewal.works():
                 await server.drain()
+                shown.close()
                 renewal.renew(estate.descriptors)
 
 

@@ -106,6 +106,13 @@ node_options = _together(
     ),
     click.option("--owner", default="root", show_default=True, help="Of the node."),
     click.option("--group", default="root", show_default=True, help="Of the node."),
+    click.option(
+        "--status",
+        default="auto",
+        show_default=True,
+        metavar="auto|off|DIR",
+        help="Where the status files are mounted: /run/cuse-crypto/NAME (auto), or a folder.",
+    ),
     workers_option,
     deadline_option,
     click.option(

@@ -23,6 +23,7 @@ from cuse_crypto.cli.options import (
     user_option,
     verbose_option,
 )
+from cuse_crypto.cli.shown import sweep_status
 from cuse_crypto.cli.supervise import supervise
 from cuse_crypto.fuse.mounted_node import sweep
 from cuse_crypto.fuse.node import DEV, checked_name, pick
@@ -65,6 +66,7 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
             keeper.close()
             # Only a front end that was killed has left anything.
             sweep(DEV / options["name"])
+            sweep_status(options["name"], options["status"])
     sys.exit(0 if started else 1)
 
 

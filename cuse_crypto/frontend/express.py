@@ -10,9 +10,11 @@ been tried: to encrypt twice does no harm.
 import errno
 import struct
 from os import read, write
+from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
+from cuse_crypto.board import BUCKETS, LENGTHS, NANOSECONDS, OPERATIONS, TRACE
 from cuse_crypto.frontend.arena import MARKS
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
 from cuse_crypto.frontend.files import Session
@@ -23,6 +25,7 @@ from cuse_crypto.frontend.marks import MARK, WHOLE
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
+from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import IoctlFlag, layouts
 from cuse_crypto.wire import messages
@@ -60,7 +63,7 @@ _pack_head, _unpack_reply = _CRYPT.prefix.pack_into, _CRYPT.reply_prefix.unpack
 class Express:
     """The short way, for one worker."""
 
-    def __init__(self, server: "Server", queue: Queue) -> None:
+    def __init__(self, server: "Server", queue: Queue, watch: Watch) -> None:
         self._channel = server.node.channel
         self._fd = server.node.channel.fd
         self._files = server.files
@@ -77,11 +80,13 @@ class Express:
         self._local, self._remote = address + _COMMITTED, address + _COMMITTED + 16
         self._argument = address + ARGUMENT
         self._direct = server.direct
+        self._watch, self._words = watch, server.board.words
+        self._counters, self._totals = watch.counters, watch.counters.totals
         self._cmd = _CMD if server.api == "cryptodev" else -1
 
     def serve(self, size: int) -> bool:
         """Answer the request of ``size`` bytes in the arena; False leaves it to the worker."""
-        view, queue = self._view, self._queue
+        view, queue, began = self._view, self._queue, clock()
         connection = queue.shared
         if connection is None:
             return False
@@ -101,14 +106,15 @@ class Express:
             return False
         if length % session.short or not session.lock.acquire(blocking=False):
             return False
-        short = self._short
+        tracing, short = self._words[TRACE], self._short
         short[unique] = pid
         try:
             iv_size, vectors = session.iv_size, self._vectors
             total = iv_size + length
             _READ.pack_into(view, SMALL, self._iv, total, iv, iv_size, src, length)
             if readv(pid, vectors, 1, vectors + 16, 2, 0) != total:
-                return self._leave(unique)
+                return self._leave(unique, began)
+            copied = clock() if tracing else 0
             tag = queue.requests = (queue.requests + 1) & 0xFFFFFFFF
             sizes = iv_size, length, length, 0
             _pack_head(self._head, 0, _HEAD + total, _TYPE, 2, 2, tag, 0, fh, ses, op, 0, *sizes)
@@ -117,13 +123,15 @@ class Express:
                 write(connection.writing, self._head)
                 answer = read(connection.reading, SHORT)
             except OSError:
-                return self._leave(unique)
+                return self._leave(unique, began)
             finally:
                 queue.waiting = False
             good = _REPLY_HEAD + length, _REPLY_TYPE, 2, 0, tag, 0, length, 0
             if len(answer) != _REPLY_HEAD or _unpack_reply(answer) != good:
-                return self._leave(unique)
+                return self._leave(unique, began)
+            answered = clock() if tracing else 0
             if short.pop(unique, None) is None:
+                self._counters.short_error(began, errno.EINTR)
                 return True
             if session.is_cbc:
                 # The last block of ciphertext. Cipher.next_iv would say the same 0.7 us later.
@@ -138,11 +146,26 @@ class Express:
                 pid, 1, local, remote, WHOLE, at, USED, 0, 0, following, unique,
             )  # fmt: skip
             _save_iv(self._ledger, at + IV_AT, following)
+            error = 0
             if writev(pid, local, 1, remote, 1, 0) != length:
-                self._channel.reply(unique, errno.EFAULT)
-                return True
-            if arg:
-                self._channel.reply(unique, self._put_back(pid, arg), bytes(_RESULT))
+                error = errno.EFAULT
+            elif arg:
+                error = self._put_back(pid, arg)
+            if error:
+                self._counters.short_error(began, error)
+            else:
+                if session is not self._counters.session:
+                    self._counters.turn(session)
+                took, totals = clock() - began, self._totals
+                totals[LENGTHS] += length
+                totals[OPERATIONS] += 1
+                totals[NANOSECONDS] += took
+                totals[BUCKETS + took.bit_length()] += 1
+            if tracing:
+                message = _TYPE, iv_size, length, iv, src, dst
+                self._watch.trace_short((began, copied, answered), error, message)
+            if error or arg:
+                self._channel.reply(unique, error, bytes(_RESULT))
                 return True
             try:
                 protocol.IOCTL_DONE.pack_into(view, _ANSWER, _ANSWER_SIZE, 0, unique)
@@ -176,6 +199,9 @@ class Express:
         assert session.cipher
         return session.cipher.next_iv(op, bytes(view[IV:start]), src, dst)
 
-    def _leave(self, unique: int) -> bool:
+    def _leave(self, unique: int, began: int) -> bool:
         """False: the worker has to answer; True if somebody has done so."""
-        return self._short.pop(unique, None) is None
+        answered = self._short.pop(unique, None) is None
+        if answered:
+            self._counters.short_error(began, errno.EINTR)
+        return answered

@@ -7,13 +7,15 @@ the front end's own: random, and valid in one open file only, as the driver's ar
 import errno
 import secrets
 import threading
+import time
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, MutableSequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
 from cuse_crypto.abi.structs import crypt_op
+from cuse_crypto.board import Seat, Seats
 from cuse_crypto.frontend.ledger import (
     DOUBTFUL,
     FILE,
@@ -56,6 +58,8 @@ class Session:
     ended: bool = False
     """Its keys are wiped, and its slot is another's: it cannot be made again."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    use: MutableSequence[int] | memoryview = field(default_factory=lambda: [0, 0], repr=False)
+    """Operations and bytes, as they are shown."""
 
     iv_size: int = field(init=False)
     """0 without a cipher."""
@@ -126,6 +130,10 @@ class OpenFile:
     ledger: Ledger = field(repr=False)
     at: int
     """Its slot there."""
+    seats: Seats | None = None
+    """Where sessions are shown."""
+    opener: int = 0
+    """The thread that opened it, where it can be named."""
     sessions: dict[int, Session] = field(default_factory=dict)
     jobs: deque[Job] = field(default_factory=deque)
     pollers: set[int] = field(default_factory=set)
@@ -156,6 +164,24 @@ class OpenFile:
         row = session_slot(0, self.fh, ses, *numbers, len(key), len(mac_key))
         return Session(ses, cipher, mac, self.ledger, self.ledger.add_session(row, key, mac_key))
 
+    def add(self, session: Session) -> None:
+        """One more session."""
+        cipher, mac = session.cipher, session.mac
+        if self.seats:
+            algorithms = cipher.id if cipher else 0, mac.id if mac else 0
+            who = self.opener, self.account.uid
+            seat = Seat(0, 0, self.fh, session.ses, *algorithms, *who, time.time_ns())
+            session.use = self.seats.take(seat)
+        self.sessions[session.ses] = session
+
+    def remove(self, ses: int) -> Session | None:
+        """Forget a session; None if it is unknown."""
+        session = self.sessions.pop(ses, None)
+        if session and self.seats:
+            session.use = [0, 0]
+            self.seats.give(self.fh, ses)
+        return session
+
     def keep(self, job: Job) -> None:
         """Until it is fetched."""
         if not self.jobs:
@@ -178,28 +204,34 @@ class OpenFile:
 class OpenFiles:
     """All open files of one device, by the handle that the kernel knows them by."""
 
-    def __init__(self, limits: Limits | None = None, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        ledger: Ledger | None = None,
+        seats: Seats | None = None,
+    ) -> None:
         self.limits = limits or Limits()
         self.ledger = ledger or Ledger()
+        self._seats = seats
         self._files: dict[int, OpenFile] = {}
         self.get = self._files.get
         """The open file of a handle, or None."""
         self._lock = threading.Lock()
 
-    def open(self, uid: int = 0, unique: int = 0) -> OpenFile:
+    def open(self, uid: int = 0, unique: int = 0, thread: int = 0) -> OpenFile:
         """A new open file; its handle is never used again. OSError if this user has too many.
 
-        ``unique``: of the request.
+        ``unique`` and ``thread``: of the request, and of who makes it.
         """
         account = self.limits.open(uid)
         with self._lock:
             fh = self.ledger.next_fh()
         try:
-            file = OpenFile(fh, account, self.ledger, self.ledger.add_file(fh, uid, unique))
+            at = self.ledger.add_file(fh, uid, unique, thread)
         except OSError:
             self.limits.close(account)
             raise
-        self._files[fh] = file
+        file = self._files[fh] = OpenFile(fh, account, self.ledger, at, self._seats, thread)
         return file
 
     def release(self, fh: int) -> OpenFile | None:
@@ -214,7 +246,8 @@ class OpenFiles:
         """Those of a predecessor that are in the ledger."""
         for at in self.ledger.files.used():
             slot = FILE.read(self.ledger.view, at)
-            file = OpenFile(slot.fh, self.limits.restore(slot.uid), self.ledger, at)
+            account = self.limits.restore(slot.uid)
+            file = OpenFile(slot.fh, account, self.ledger, at, self._seats, slot.thread)
             file.lost = bool(slot.jobs)
             file.pollers = {slot.polled} if slot.polled else set()
             self._files[file.fh] = file
@@ -231,7 +264,7 @@ class OpenFiles:
         session.iv = iv[: session.iv_size]
         # Whatever was under way was so in a back end's memory for the predecessor.
         session.hashing = session.doubtful = bool(flags)
-        file.sessions[row.ses] = session
+        file.add(session)
         file.account.take(SESSIONS, forced=True)
 
     def opened_by(self, uniques: Container[int]) -> list[OpenFile]:

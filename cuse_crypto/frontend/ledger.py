@@ -60,7 +60,8 @@ class file_slot(NamedTuple):
     """The handle by which the kernel wants to hear of changes, or 0."""
     jobs: u32 = 0
     """Whether results of asynchronous operations wait in this process."""
-    padding: u32 = 0
+    thread: u32 = 0
+    """That opened it, where it can be named."""
 
 
 class session_slot(NamedTuple):
@@ -185,12 +186,12 @@ class Ledger:
         self.view[at : at + 8] = fh.to_bytes(8, sys.byteorder)
         return fh
 
-    def add_file(self, fh: int, uid: int, unique: int) -> int:
+    def add_file(self, fh: int, uid: int, unique: int, thread: int = 0) -> int:
         """The slot of an open file; OSError(ENFILE) where there is none."""
         at = self.files.take()
         if not at:
             raise OSError(errno.ENFILE, "no room for one more open file")
-        FILE.pack_into(self.view, at, *file_slot(NEW, uid, fh, unique))
+        FILE.pack_into(self.view, at, *file_slot(NEW, uid, fh, unique, thread=thread))
         _WORD.pack_into(self.view, at, USED)
         return at
 

@@ -173,7 +173,7 @@ class Marshal:
             self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
 
     def _forget(self, file: OpenFile, ses: int) -> None:
-        session = file.sessions.pop(ses, None)
+        session = file.remove(ses)
         if session:
             session.end()
             file.account.give(SESSIONS)

@@ -9,6 +9,8 @@ from functools import partial
 
 import trio
 
+from cuse_crypto.board import Board, Seats
+from cuse_crypto.frontend.counters import Counters
 from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
@@ -50,16 +52,19 @@ class Server:
         limits: Limits | None = None,
         estate: Estate | None = None,
         predecessor: Inherited | None = None,
+        board: Board | None = None,
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
         memory ourselves where the kernel lets us; ``api``: a key of APIS; ``estate``: where
-        what a successor needs is kept.
+        what a successor needs is kept; ``board``: where it is shown what is done.
         """
         self.api = api
         self.node = node
         self.limits = limits or Limits(workers=workers)
-        self.files = OpenFiles(self.limits, predecessor.ledger if predecessor else None)
+        self.board = board or Board(workers + 1, traced=False)
+        ledger = predecessor.ledger if predecessor else None
+        self.files = OpenFiles(self.limits, ledger, Seats(self.board))
         self._estate = estate or Estate()
         self.succession = Succession(node.channel, self.files, self._estate)
         self.direct = direct
@@ -73,6 +78,8 @@ class Server:
         self._connect = partial(Queue, route, os.urandom(GUEST_SIZE), deadline=deadline)
         self._patience = patience
         self._queues: list[Queue] = []
+        self.counters: list[Counters] = []
+        """Of the workers."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
         self.ended = trio.Event()
@@ -158,7 +165,12 @@ class Server:
             self.node.channel.reply(unique, errno.EINTR)
 
     def _look(self) -> bool:
-        """Look again at those who were signalled: the kernel tells only of the first signal."""
+        """Look again at those who were signalled: the kernel tells only of the first signal.
+
+        And show what has been counted.
+        """
         for unique in list(self._signalled):
             self._let_go(unique)
+        for counters in self.counters:
+            counters.publish()
         return bool(self.tickets or self.short or self._signalled)

@@ -47,7 +47,7 @@ class SessionCalls(Marshal):
         except OSError:
             session.end()
             raise
-        call.file.sessions[session.ses] = session
+        call.file.add(session)
         try:
             self._tell(call.file, session)
             call.claim()

@@ -24,6 +24,7 @@ from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.tickets import Answered, Ticket
+from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, Fopen, IoctlFlag, Request, layouts
 from cuse_crypto.layout import Buffer, Layout
@@ -56,12 +57,14 @@ class Worker(Inode):
         self._arena = queue.arena
         self._marks = Marks(self._arena)
         self._memory = DirectMemory(self._arena, self._marks)
-        self._express = Express(server, queue)
         self._account: Account | None = None
         """Whose ioctl is being done here."""
         self._bed = threading.Lock()
         self._bed.acquire()
         rows, calls = APIS[server.api]
+        self._watch = Watch(server.board, rows, queue, self._marks)
+        server.counters.append(self._watch.counters)
+        self._express = Express(server, queue, self._watch)
         self._marshal = calls(rows, queue)
         self._released: OpenFile | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
@@ -156,9 +159,11 @@ class Worker(Inode):
             else:
                 error = opcode.unhandled
         except Answered:
+            self._watch.end(errno.EINTR)
             return
         except Exception as failure:
             error = errno_of(failure)
+        self._watch.end(error)
         if opcode.answered:
             self._channel.reply(unique, error, body)
         if self._server.succession.unfinished:
@@ -211,7 +216,7 @@ class Worker(Inode):
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
-        file = server.files.open(request.header.uid, unique)
+        file = server.files.open(request.header.uid, unique, request.header.pid)
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         self._queue.pointless = ticket.is_pointless
         try:
@@ -228,12 +233,14 @@ class Worker(Inode):
             raise
         finally:
             del server.tickets[unique]
+        self._watch.counters.opened()
         return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
 
     def FUSE_RELEASE(self, request: Request) -> Buffer:
         """Answered at once; the back end is told afterwards."""
         file = self._server.files.release(request.body.fh)
         if file:
+            self._watch.counters.closed()
             self._released = file
         return b""
 
@@ -271,12 +278,15 @@ class Worker(Inode):
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
+        self._watch.begin(request, file)
+        memory = self._watch.memory(memory, pid)
         self._queue.pointless = ticket.is_pointless
         answered = False
 
         def succeed() -> None:
             nonlocal answered
             answered = True
+            self._watch.end(0)
             self._channel.reply(unique, 0, _DONE)
 
         call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
@@ -287,10 +297,11 @@ class Worker(Inode):
             except Unreachable:
                 if not unrestricted:
                     raise
-                memory = RetriedMemory(self._arena, self._marks, request.payload, 0)
-                call.memory = memory
+                retried = RetriedMemory(self._arena, self._marks, request.payload, 0)
+                call.memory = memory = self._watch.memory(retried, pid)
                 self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
+            self._watch.leave()
             return _retry_reply(retry)
         finally:
             del server.tickets[unique]

@@ -105,7 +105,7 @@ class MountedNode:
         """Unmount, and end the connection also for those who have the file open."""
         if self._mounted:
             self._mounted = False
-            _unmount(self.path, MNT_FORCE | MNT_DETACH)
+            unmount(self.path, MNT_FORCE | MNT_DETACH)
 
     def close(self) -> None:
         """Unmount and remove the placeholder."""
@@ -118,9 +118,9 @@ class MountedNode:
 
 def sweep(path: Path) -> None:
     """Remove what a front end that was killed left at ``path``; nothing else is touched."""
-    if _is_ours(path) and _is_stale(path):
-        _unmount(path, MNT_DETACH)
-    if not _is_ours(path):
+    if mount_type(path) == TYPE and is_stale(path):
+        unmount(path, MNT_DETACH)
+    if mount_type(path) != TYPE:
         with contextlib.suppress(Failure, FileNotFoundError):
             _remove(path, _lock(path, create=False))
 
@@ -139,7 +139,7 @@ def _remove(path: Path, lock: int) -> None:
 def _claim(path: Path) -> int:
     """The locked descriptor of an empty file at ``path``."""
     sweep(path)
-    if _is_ours(path):
+    if mount_type(path) == TYPE:
         raise taken(path, "it is being served")
     return _lock(path, create=True)
 
@@ -193,12 +193,13 @@ def _mount(path: Path) -> Mount | None:
     return None
 
 
-def _is_ours(path: Path) -> bool:
+def mount_type(path: Path) -> str | None:
+    """The file system type of what is mounted at ``path`` itself."""
     mount = _mount(path)
-    return mount is not None and mount.type == TYPE
+    return mount.type if mount else None
 
 
-def _is_stale(path: Path) -> bool:
+def is_stale(path: Path) -> bool:
     """True when the process that served the mount is gone, which the kernel says by ENOTCONN."""
     answers: list[bool] = []
 
@@ -215,7 +216,7 @@ def _is_stale(path: Path) -> bool:
     return any(answers)
 
 
-def _unmount(path: Path, flags: int) -> None:
+def unmount(path: Path, flags: int) -> None:
     if not _libc.umount2(os.fspath(path).encode(), flags):
         return
     error = ctypes.get_errno()

@@ -20,17 +20,17 @@ _DATA = struct.Struct("=6I")
 """Effective, permitted and inheritable ones, 0 to 31, then the same of 32 to 63."""
 
 
-def keep(capabilities: Collection[int] = (), *, executes: bool = False) -> None:
+def keep(capabilities: Collection[int] = (), through_exec: Collection[int] = ()) -> None:
     """Give up all but these of what this thread has, and the way to ever have more.
 
-    ``executes``: root keeps them through execve(2) too.
+    But for ``through_exec``: those root has (again) after execve(2).
 
     Threads that are there already keep theirs: to be called before there are any.
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     had = _permitted()
     kept = sum(1 << number for number in capabilities) & had
-    inherited = kept if executes else 0
+    inherited = sum(1 << number for number in through_exec) & had
     # What is not in the bounding set any more cannot be made inheritable.
     _set(had, inherited)
     # Without CAP_SETPCAP there is no way to; nothing is executed, so it would change nothing.
