@@ -84,7 +84,7 @@ def test_doctor() -> None:
     looked = {row["what"] for row in report["findings"]}
     assert looked == {
         *("CUSE", "FUSE", "private /dev", "caller memory", "host /dev/crypto", "AF_ALG"),
-        *("libseccomp", "systemd"),
+        *("libseccomp", "pyfuse3", "systemd"),
     }
     for row in report["findings"]:
         assert row["works"] == (row["problem"] is None)

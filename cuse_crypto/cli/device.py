@@ -13,6 +13,7 @@ from cuse_crypto.cli.options import (
     AddressType,
     announce,
     credentials,
+    follow_parent,
     limit_options,
     node_options,
     sandbox_option,
@@ -65,6 +66,7 @@ def command(
     node open does not notice.
     """
     set_up_process("device", verbose)
+    follow_parent(with_parent)
     tls = credentials(options)
     secured = [address.secured(tls) for address in addresses]
     shown = Shown(addresses, options)
@@ -115,7 +117,12 @@ async def _serve(addresses: list[Address], options: dict[str, Any], shown: Shown
             async with trio.open_nursery() as nursery:
                 await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
-                await shown.mount(node.path, node.kind, engine)
+                about = node.path, node.kind, engine
+                if predecessor:
+                    # Callers may be waiting for whoever comes if this one is killed, too.
+                    nursery.start_soon(shown.mount, *about)
+                else:
+                    await shown.mount(*about)
                 announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
                 await _first(ended, server.ended)
                 signalled = ended.is_set()

@@ -21,8 +21,8 @@ PATIENCE = 10.0
 """Seconds that a child may take to end before it is killed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds before one is replaced, and before one that again and again does not get ready."""
-ATTEMPTS = 5
-"""So often in a row may a back end not get ready."""
+ATTEMPTS = 10
+"""So often in a row may one not get ready: more often than one request may be the reason for."""
 
 
 class Child:

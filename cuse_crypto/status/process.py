@@ -4,6 +4,7 @@ Forked before the front end has anything that it should not have, or a thread: i
 and costs no start. It ends, and takes the tree down, when the front end has gone, however it went.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -124,7 +125,8 @@ def _serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(streams.run)
             nursery.start_soon(_main, pyfuse3, nursery.cancel_scope)
-            link.send(READY)
+            with contextlib.suppress(BrokenPipeError):
+                link.send(READY)
             await trio.lowlevel.wait_readable(link)
             # Readers that wait are told the end before the tree goes.
             streams.end()
