@@ -73,16 +73,14 @@ def _texts(command: Described) -> list[str]:
 
 
 def _options(command: Described) -> str:
-    rows = [f"| `{_cell(forms)}` | {_cell(_prose(text))} |" for forms, text in command.options]
+    rows = [f"| `{forms}` | {_prose(text)} |" for forms, text in command.options]
     return "\n".join(["| option | |", "|---|---|", *rows]) if rows else ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
 
 
 def _prose(text: str) -> str:
     """With what Markdown would take for markup left as it is, but for `code`."""
     parts = text.split("`")
-    parts[::2] = [re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"[*_<|\[\]]", lambda one: f"&#{ord(one[0])};", part) for part in parts[::2]
+    ]
     return "`".join(parts)

@@ -39,6 +39,7 @@ def test_every_command_and_option_is_described() -> None:
 
 def test_paragraphs() -> None:
     described = {one.name: one for one in describe(cli, "cuse-crypto")}
+    assert described["cuse-crypto"].options[-1].forms == "-h, --help"
     chat = described["cuse-crypto chat"]
     assert chat.paragraphs[0].text == "Talk over TCP, encrypted by a crypto device."
     assert chat.paragraphs[1].verbatim
