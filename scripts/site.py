@@ -22,6 +22,8 @@ ELSEWHERE = {
     "changelog.md": "CHANGELOG.md",
 }
 COMMANDS = "commands.md"
+LINK = re.compile(r"\[([^]]*)]\(([\w/.-]+)((?:#[^)]*)?)\)")
+"""Text, path and anchor; no address with a scheme, which has a colon."""
 OTHERS = "How to"
 """The section of pages that mkdocs.yml does not name."""
 
@@ -46,15 +48,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
-    """With links to documents that lie elsewhere, and from them, as they are in the site."""
-    source = ELSEWHERE.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    here = {path: name for name, path in ELSEWHERE.items()}
+    """With links as they are in the site: what it does not have is named by its path."""
+    uri: str = page.file.src_uri
+    source = ELSEWHERE.get(uri, f"docs/{uri}")
+    here = {path: f"docs/{name}" for name, path in ELSEWHERE.items()}
 
     def moved(link: re.Match[str]) -> str:
-        target = os.path.normpath(os.path.join(os.path.dirname(source), link[1]))
-        return f"]({here.get(target, target.removeprefix('docs/'))}"
+        text, target, anchor = link.groups()
+        path = os.path.normpath(os.path.join(os.path.dirname(source), target))
+        path = here.get(path, path)
+        if not path.startswith("docs/"):
+            return f"{text} (`{path}`)"
+        return f"[{text}]({os.path.relpath(path, os.path.dirname(f'docs/{uri}'))}{anchor})"
 
-    return re.sub(r"\]\(([\w/.-]+\.md)", moved, markdown)
+    return LINK.sub(moved, markdown)
 
 
 def commands() -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -84,3 +85,16 @@ def test_links_between_documents_lead_somewhere(site: Path) -> None:
             target = link.partition("#")[0]
             if target and not re.match(r"[a-z]+:|//", target):
                 assert (site / target.lstrip("/")).exists(), (path.name, link)
+
+
+def test_links_that_leave_the_site_are_paths() -> None:
+    from scripts.site import on_page_markdown
+
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="adding.md"))
+    markdown = (
+        "[a](../cuse_crypto/wire/PROTOCOL.md#x) [b](node.md) [c](../demo) [d](https://x.org/)"
+    )
+    moved = "[a](protocol.md#x) [b](node.md) c (`demo`) [d](https://x.org/)"
+    assert on_page_markdown(markdown, page) == moved
+    page.file.src_uri = "protocol.md"
+    assert on_page_markdown("[e](../../docs/node.md)", page) == "[e](node.md)"
