@@ -51,8 +51,10 @@ def answer(done: subprocess.CompletedProcess[str]) -> str:
     return (done.stdout + done.stderr).strip()
 
 
-def lend(service: Service, options: str = "") -> str:
-    return f"--volume={service.path}:/dev/cryptodev0{options}"
+def lend(service: Service) -> str:
+    """A mounted node is a file, a cuse node is a device."""
+    option = "--device" if "(cuse node" in service.ready else "--volume"
+    return f"{option}={service.path}:/dev/cryptodev0"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +77,18 @@ def test_a_lent_node_is_for_whom_its_mode_says(
     assert answer(podman.run(*user, f"--group-add={GROUP}", program=(caller,))) == ENCRYPTED
     mapped = (lend(service), OTHER_USERS)
     assert answer(podman.run(*mapped, program=(caller,))) == "open: Permission denied"
-    read_only = lend(service, ":ro")
-    assert answer(podman.run(read_only, program=(caller,))) == "open: Read-only file system"
+    assert service.stop() == 0
+
+
+def test_a_node_that_is_lent_for_reading_alone_cannot_be_opened(
+    podman: Podman, caller: Path, start_up: StartDevice, node_kind: str
+) -> None:
+    service = start_up()
+    option, reason = {
+        "mounted": (f"{lend(service)}:ro", "Read-only file system"),
+        "cuse": (f"{lend(service)}:r", "Operation not permitted"),
+    }[node_kind]
+    assert answer(podman.run(option, program=(caller,))) == f"open: {reason}"
     assert service.stop() == 0
 
 

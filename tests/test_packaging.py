@@ -144,8 +144,10 @@ def test_it_serves_from_a_clean_environment(clean: Path, served: Service) -> Non
 
 
 @pytest.fixture
-def served(clean: Path, node_kind: str) -> Iterator[Service]:
-    """``up`` of the clean environment."""
+def served(clean: Path, node_kind: str, tmp_path: Path) -> Iterator[Service]:
+    """``up`` of the clean environment, where nobody may import what is for terminals."""
+    for module in ("rich", "prompt_toolkit"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit(__name__)")
     path = Path("/dev", fresh_name())
     process = subprocess.Popen(
         [clean / "bin" / "cuse-crypto", "up", "--name", path.name, "--node", node_kind],
@@ -153,6 +155,7 @@ def served(clean: Path, node_kind: str) -> Iterator[Service]:
         stderr=subprocess.PIPE,
         text=True,
         cwd="/",
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
     assert process.stdout
     service = Service(process, process.stdout.readline(), path)

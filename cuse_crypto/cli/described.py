@@ -33,7 +33,7 @@ class Described(NamedTuple):
 
 def describe(command: click.Command, name: str) -> Iterator[Described]:
     """``command`` and what is below it, as ``--help`` lists them; what is hidden is left out."""
-    return _describe(click.Context(command, info_name=name, max_content_width=10_000))
+    return _describe(click.Context(command, info_name=name, **command.context_settings))
 
 
 def _describe(context: click.Context) -> Iterator[Described]:
