@@ -15,6 +15,10 @@ from cuse_crypto.errors import Failure
 from cuse_crypto.hardening import kernel, privileges
 
 DEV = Path("/dev")
+HOST = DEV / ".host"
+"""Where the host's is in a private one."""
+PTMX = "ptmx"
+"""It looks for its file system beside itself, and does not find that from another place."""
 STATUS = Path("/proc/self/status")
 
 # linux/sched.h, sys/mount.h
@@ -23,6 +27,12 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
 MNT_DETACH = 0x2
 _PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
+
+# asm-generic/unistd.h, fcntl.h, linux/mount.h
+SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
+AT_FDCWD = -100
+CLONE_ALL = 0x1 | 0x8000 | os.O_CLOEXEC
+FROM_DESCRIPTOR = 0x4
 
 CLONE_SETTING = Path("/proc/sys/kernel/unprivileged_userns_clone")
 APPARMOR_SETTING = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -43,14 +53,8 @@ def enter() -> None:
             "kernel.yama.ptrace_scope is 3: the memory of callers is closed to everybody; "
             "set it to 1 at boot"
         )
-    uid, gid = os.geteuid(), os.getegid()
     if not _is_enough():
-        with _refusals("user namespace"):
-            unshare(CLONE_NEWUSER)
-        with _refusals("user namespace of its own uid"):
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-            Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        _enter_user_namespace(os.geteuid(), os.getegid())
     with _refusals("mount namespace"):
         unshare(CLONE_NEWNS)
         # What the host mounts is seen here, and not the other way round.
@@ -61,6 +65,26 @@ def _is_enough() -> bool:
     """Root as it is: it may mount, and reach the memory of all."""
     needed = privileges.CAP_SYS_ADMIN, privileges.CAP_SYS_PTRACE
     return os.geteuid() == 0 and all(privileges.has(one) for one in needed)
+
+
+def _enter_user_namespace(uid: int, gid: int) -> None:
+    """One in which these are the only user and group."""
+    # user_namespaces(7): since Linux 5.12, and nothing would be left of it in there.
+    lacks_setfcap = uid == 0 and not privileges.has(privileges.CAP_SETFCAP)
+    with _refusals("user namespace"):
+        unshare(CLONE_NEWUSER)
+    try:
+        with _refusals("user namespace of its own"):
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    except Failure:
+        if not lacks_setfcap:
+            raise
+        raise Failure(
+            "no user namespace for uid 0 without CAP_SETFCAP; "
+            "in a container: --cap-add SETFCAP, or another --user"
+        ) from None
 
 
 def nowhere() -> int:
@@ -74,28 +98,31 @@ def nowhere() -> int:
 
 def private_dev(without: Collection[str]) -> None:
     """Put a ``/dev`` in place of the host's: with all that is in that, but for these names."""
-    host = os.open(DEV, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with os.scandir(DEV) as entries:
-            # By what the folder says of them: a look at a mounted node could wait for its server.
-            kinds = [
-                (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False))
-                for entry in entries
-                if entry.name not in without
-            ]
-        with _refusals("/dev of its own"):
-            mode = 0o755 if os.geteuid() == 0 else 0o555
-            mount("tmpfs", DEV, "tmpfs", _PLAIN, f"mode={mode:o},size=1m")
-        for name, is_link, is_folder in kinds:
-            source = Path(f"/proc/self/fd/{host}", name)
-            # It may be gone meanwhile, as devices that are unplugged are.
-            with contextlib.suppress(OSError):
-                if is_link:
-                    (DEV / name).symlink_to(source.readlink())
-                else:
-                    show(source, DEV / name, is_folder=is_folder)
-    finally:
-        os.close(host)
+    with os.scandir(DEV) as entries:
+        # By what the folder says of them: a look at a mounted node could wait for its server.
+        kinds = [
+            (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False))
+            for entry in entries
+            if entry.name not in {*without, HOST.name}
+        ]
+    with _refusals("/dev of its own"):
+        host = kernel.checked(_libc.syscall(SYS_OPEN_TREE, AT_FDCWD, _path(DEV), CLONE_ALL))
+        mode = 0o755 if os.geteuid() == 0 else 0o555
+        mount("tmpfs", DEV, "tmpfs", _PLAIN, f"mode={mode:o},size=1m")
+        HOST.mkdir(0o755)
+        kernel.checked(
+            _libc.syscall(SYS_MOVE_MOUNT, host, b"", AT_FDCWD, _path(HOST), FROM_DESCRIPTOR)
+        )
+    os.close(host)
+    for name, is_link, is_folder in kinds:
+        # It may be gone meanwhile, as devices that are unplugged are.
+        with contextlib.suppress(OSError):
+            if is_link:
+                (DEV / name).symlink_to((HOST / name).readlink())
+            elif name == PTMX:
+                (DEV / name).symlink_to(Path(HOST.name, name))
+            else:
+                show(HOST / name, DEV / name, is_folder=is_folder)
 
 
 def show(source: Path, target: Path, *, is_folder: bool = False) -> None:
@@ -175,10 +202,14 @@ def mount(
     source: str, target: str | Path, kind: str = "none", flags: int = 0, options: str = ""
 ) -> None:
     """mount(2)"""
-    words = source.encode(), os.fsencode(target), kind.encode()
+    words = source.encode(), _path(target), kind.encode()
     kernel.checked(_libc.mount(*words, ctypes.c_ulong(flags), options.encode()))
 
 
 def unmount(path: str | Path) -> None:
     """Also what somebody still uses, whom it stays with."""
-    kernel.checked(_libc.umount2(os.fsencode(path), MNT_DETACH))
+    kernel.checked(_libc.umount2(_path(path), MNT_DETACH))
+
+
+def _path(path: str | Path) -> bytes:
+    return os.fsencode(path)

@@ -4,6 +4,7 @@ This process becomes the program: its pid, terminal, signals and exit status are
 """
 
 import errno
+import importlib
 import os
 import shutil
 import signal
@@ -33,6 +34,8 @@ NODE, ALIAS = "cryptodev0", "crypto"
 FUSE = namespaces.DEV / "fuse"
 OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 """Exit statuses, as those of env(1): why there is none of the program's."""
+SHARED = "trio", "cuse_crypto.wire.connection"
+"""What those who serve both take long to import: once is enough."""
 SUPERVISOR = "NOTIFY_SOCKET", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
 """What systemd says to the program, and not to those who serve it."""
 
@@ -62,8 +65,9 @@ def command(
     not there or cannot be started, 125 when there can be no device.
     """
     _keep_standard_descriptors()
-    # Until it is the program it has nothing to clean up.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until it is the program it has nothing to clean up.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox), "--with-parent"]
     backend = ["backend", "--engine", engine, *(["--user", user] if user else []), *flags]
     device = ["device", "--name", NODE, "--node", "mounted", "--mode", "666", *flags]
@@ -72,15 +76,19 @@ def command(
         device += [f"--{name.replace('_', '-')}", str(value)]
     try:
         path = _found(program[0])
-        try:
-            _make_devices(backend, device)
-        except OSError as error:
-            remedy = "look at ulimit -a; it takes Linux 5.3"
-            raise Failure(f"no device can be made: {error.strerror}; {remedy}") from None
+        _make_devices(backend, device)
         _become(path, program)
+    except NoProgram as failure:
+        _leave(failure, failure.status)
     except Failure as failure:
-        click.echo(f"cuse-crypto: {failure}", err=True)
-        sys.exit(failure.status if isinstance(failure, NoProgram) else OURS)
+        _leave(failure, OURS)
+    except OSError as error:
+        _leave(f"no device can be made: {error.strerror}; look at ulimit -a", OURS)
+
+
+def _leave(line: object, status: int) -> NoReturn:
+    click.echo(f"cuse-crypto: {line}", err=True)
+    sys.exit(status)
 
 
 def _keep_standard_descriptors() -> None:
@@ -109,6 +117,8 @@ def _found(name: str) -> str:
 def _make_devices(backend: list[str], device: list[str]) -> None:
     """Into namespaces where both names are served; Failure if that cannot be had."""
     _enter()
+    for name in SHARED:
+        importlib.import_module(name)
     hear, say = os.pipe()
     folder = namespaces.nowhere()
     namespaces.private_dev({NODE, ALIAS})
@@ -122,7 +132,10 @@ def _make_devices(backend: list[str], device: list[str]) -> None:
         sys.exit(OURS)
     if said != READY:
         raise Failure("what serves the device was killed; try again")
-    namespaces.show(namespaces.DEV / NODE, namespaces.DEV / ALIAS)
+    node = namespaces.DEV / NODE
+    # Until the kernel has asked, its owner is uid 0, who is nobody in a user namespace: EACCES.
+    node.stat()
+    namespaces.show(node, namespaces.DEV / ALIAS)
 
 
 def _enter() -> None:

@@ -1,0 +1,504 @@
+"""``cuse-crypto run``: as an ordinary user and as root, and where a machine forbids it."""
+
+import contextlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT, Compile, eventually
+from tests.ptys import CTRL_C, CTRL_Z, ENTER, Pty
+from tests.talkers import Talker
+from tests.unprivileged import UID, as_user
+
+pytestmark = pytest.mark.node
+
+CLASSIC = PROJECT / "chat" / "classic"
+COMMAND = [sys.executable, "-P", "-m", "cuse_crypto"]
+RUN = [*COMMAND, "run"]
+NAMES = "crypto", "cryptodev0"
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+HASH = (
+    "import sys; from cuse_crypto import CryptoDevice\n"
+    "with CryptoDevice(*sys.argv[1:]) as device:\n"
+    "    print(device.hash('sha256', b'abc').hexdigest())\n"
+)
+SLEEP = "sleep 1000 & echo here; exec sleep 1000"
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="to become an ordinary user takes root")
+
+
+@pytest.fixture(params=["user", "root"])
+def who(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """What to put in front of a command, which is given paths below ``tmp_path``."""
+    tmp_path.chmod(0o755)
+    if os.geteuid():
+        if request.param == "root":
+            pytest.skip("not root")
+        return []
+    return as_user("--open", tmp_path) if request.param == "user" else []
+
+
+def run(
+    before: Sequence[str], *command: object, options: Sequence[str] = (), **more: object
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [*before, *RUN, *options, "--", *map(str, command)],
+        **{"capture_output": True, "text": True, "check": False, "timeout": 60} | more,
+    )
+
+
+def output(before: Sequence[str], *command: object, **more: object) -> str:
+    done = run(before, *command, **more)  # type: ignore[arg-type]
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def session(pid: int) -> set[int]:
+    """Those who serve the program ``pid``: of the two sessions in its mount namespace the other."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mount_namespace(int(folder.name)) == mount_namespace(pid):
+                found.add(os.getsid(int(folder.name)))
+    (leader,) = found - {os.getsid(pid)}
+    return {pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if in_(pid, leader)}
+
+
+def in_(pid: int, leader: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.getsid(pid) == leader and is_alive(pid)
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def mount_namespace(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+
+
+def members(namespace: int) -> list[int]:
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if mount_namespace(int(name)) == namespace:
+                found.append(int(name))
+    return found
+
+
+class Running(Talker):
+    """A program in ``run`` that has said ``here``."""
+
+    def __init__(self, before: Sequence[str], *command: object) -> None:
+        super().__init__(*before, *RUN, "--", *command, stderr=subprocess.PIPE)
+        try:
+            assert self.hear() == "here", self.process.stderr and self.process.stderr.read()
+            self.pid = self.process.pid
+            self.namespace = mount_namespace(self.pid)
+            self.daemons = session(self.pid)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def role(self, number: str) -> int:
+        """A daemon by what ps shows of it; of the guards the first is the parent of all."""
+        if number.startswith("guard"):
+            return sorted(self._titled("run"))[int(number[-1]) - 1]
+        (pid,) = self._titled(number)
+        return pid
+
+    def _titled(self, word: str) -> list[int]:
+        wanted = f"cuse-crypto {word} "
+        return [pid for pid in self.daemons if wanted in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def is_gone(self) -> bool:
+        """Nobody is there any more, nor left in its namespace."""
+        return not members(self.namespace) and not any(map(is_alive, self.daemons))
+
+
+def test_python_and_both_names(who: list[str]) -> None:
+    for name in ("/dev/crypto", "/dev/cryptodev0"):
+        assert output(who, sys.executable, "-P", "-c", HASH, name) == f"{ABC}\n"
+    for name in NAMES:
+        assert not os.path.exists(f"/dev/{name}") or os.geteuid()
+
+
+@pytest.mark.parametrize("language", ["C", "Python"])
+def test_chat(who: list[str], language: str, compile_c: Compile, tmp_path: Path) -> None:
+    programs = {}
+    for name in ("chat_server", "chat_client"):
+        programs[name] = tmp_path / name
+        programs[name].write_bytes(compile_c(CLASSIC / f"{name}.c").read_bytes())
+        programs[name].chmod(0o755)
+    client: list[object] = [programs["chat_client"]]
+    if language == "Python":
+        client = [sys.executable, CLASSIC / "chat_client.py"]
+    with Talker(*who, *RUN, "--", programs["chat_server"], 0) as server:
+        port = server.hear().removeprefix("listening on port ")
+        with Talker(*who, *RUN, "--", *client, "127.0.0.1", port) as user:
+            assert user.hear() == f"connected to 127.0.0.1 port {port}"
+            assert server.hear().startswith("connected to 127.0.0.1")
+            user.say("from a namespace")
+            assert server.hear() == "peer: from a namespace"
+            server.say("from another one")
+            assert user.hear() == "peer: from another one"
+            assert user.end() == 0
+        assert server.hear() == "peer left"
+        assert server.stop(signal.SIGTERM) == 0
+
+
+def test_pipeline(who: list[str], tmp_path: Path) -> None:
+    """Its standard streams are the program's alone; the end of one is seen by the next."""
+    script = tmp_path / "hash.py"
+    script.write_text(
+        "import sys; from cuse_crypto import CryptoDevice\n"
+        "with CryptoDevice('/dev/crypto') as device:\n"
+        "    data = sys.stdin.buffer.read()\n"
+        "    print(device.hash('sha256', data).hexdigest())\n"
+    )
+    words = " ".join([*who, *RUN, "--"])
+    inner = f"{sys.executable} -P {script} | tr a-f A-F"
+    line = f"printf abc | {words} sh -c '{inner}' | cat; echo ${{PIPESTATUS[*]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (f"{ABC.upper()}\n0 0 0\n", "")
+
+
+def test_who_the_program_is(who: list[str]) -> None:
+    """The process that was started, with its uid, its folder, and no more rights than before."""
+    said = (
+        "echo $$; pwd; id -u; id -g; grep -E 'Cap(Eff|Prm|Inh)|SigIgn|NoNewPrivs' /proc/self/status"
+    )
+    with Talker(*who, *RUN, "--", "sh", "-c", said) as inside:
+        pid, *seen = [inside.hear() for _ in range(9)]
+        assert int(pid) == inside.process.pid
+        assert inside.end() == 0
+    with Talker(*who, "sh", "-c", said) as outside:
+        assert [outside.hear() for _ in range(9)][1:] == seen
+
+
+@pytest.mark.parametrize("status", [0, 7, 255])
+def test_exit_status(who: list[str], status: int) -> None:
+    assert run(who, "sh", "-c", f"exit {status}").returncode == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGABRT])
+def test_death_by_a_signal(who: list[str], number: int) -> None:
+    assert run(who, "sh", "-c", f"ulimit -c 0; kill -{number} $$").returncode == -number
+
+
+def test_no_program(who: list[str], tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    plain.chmod(0o644)
+    lost = tmp_path / "lost"
+    lost.write_text("#!/no/such/interpreter\n")
+    lost.chmod(0o755)
+    for name, status in (
+        ("no-such-program", 127),
+        (tmp_path / "none", 127),
+        (lost, 127),
+        (plain, 126),
+        (tmp_path, 126),
+    ):
+        done = run(who, name)
+        assert (done.returncode, done.stdout) == (status, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"cuse-crypto: {name}: ")
+
+
+def test_script_that_does_not_say_what_it_is(who: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo $1\n")
+    script.chmod(0o755)
+    assert output(who, script, "as a shell's") == "as a shell's\n"
+
+
+def test_usage(who: list[str]) -> None:
+    assert run(who).returncode == 2
+    assert run(who, "true", options=["--engine", "magic"]).returncode == 2
+    # What follows the program's name is the program's.
+    assert output(who, "echo", "--engine", "-v") == "--engine -v\n"
+
+
+SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGWINCH
+
+
+def test_signals_are_the_programs(who: list[str]) -> None:
+    program = (
+        "import signal\n"
+        f"numbers = {[int(number) for number in SIGNALS]}\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, numbers)\n"
+        "print('here', flush=True)\n"
+        "for _ in numbers: print(int(signal.sigwait(numbers)), flush=True)\n"
+    )
+    with Running(who, sys.executable, "-c", program) as running:
+        for number in SIGNALS:
+            running.process.send_signal(number)
+            assert running.hear() == str(int(number))
+        assert running.end() == 0
+        eventually(running.is_gone)
+
+
+def test_concurrent_runs_do_not_see_each_other(who: list[str]) -> None:
+    program = (
+        "import os, sys\n"
+        "from cuse_crypto import CryptoDevice\n"
+        "with CryptoDevice('/dev/crypto') as device:\n"
+        "    print('here', flush=True)\n"
+        "    print(os.stat('/dev/crypto').st_dev, os.stat('/dev/cryptodev0').st_dev, flush=True)\n"
+        "    input()\n"
+        "    print(device.hash('sha256', b'abc').hexdigest(), flush=True)\n"
+    )
+    before = mounts()
+    with contextlib.ExitStack() as stack:
+        runs = [
+            stack.enter_context(Running(who, sys.executable, "-P", "-c", program)) for _ in range(3)
+        ]
+        devices = [running.hear().split() for running in runs]
+        assert all(one == other for one, other in devices)
+        assert len({one for one, _ in devices}) == 3
+        assert len({running.namespace for running in runs}) == 3
+        assert not runs[0].daemons & runs[1].daemons
+        # Nor does the machine see them.
+        assert mounts() == before
+        runs[0].process.kill()
+        eventually(runs[0].is_gone)
+        for running in runs[1:]:
+            running.say("")
+            assert running.hear() == ABC
+            assert running.end() == 0
+            eventually(running.is_gone)
+
+
+def mounts() -> set[str]:
+    """Of this kind, in the mount namespace of this process."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {line for line in lines if line.split()[4] in {f"/dev/{name}" for name in NAMES}}
+
+
+@pytest.mark.parametrize("victim", ["program", "backend", "device", "guard 1", "guard 2"])
+def test_who_is_killed_takes_all_along(who: list[str], victim: str) -> None:
+    with Running(who, "sh", "-c", SLEEP) as running:
+        assert len(running.daemons) == 4
+        assert len(members(running.namespace)) == 5, "the back end sees the machine's /dev"
+        os.kill(running.pid if victim == "program" else running.role(victim), signal.SIGKILL)
+        status = running.process.wait(timeout=30)
+        assert status == -(signal.SIGKILL if victim == "program" else signal.SIGTERM)
+        eventually(running.is_gone)
+        assert running.process.stderr
+        said = running.process.stderr.read().splitlines()
+    assert len(said) == (victim != "program"), said
+
+
+def test_what_does_not_hear_is_killed(who: list[str]) -> None:
+    program = "trap '' TERM HUP; echo here; kill -STOP $$; while :; do sleep 1000; done"
+    with Running(who, "sh", "-c", program) as running:
+        os.kill(running.role("backend"), signal.SIGKILL)
+        assert running.process.wait(timeout=30) == -signal.SIGKILL
+        eventually(running.is_gone)
+
+
+def test_what_is_left_behind_ends(who: list[str]) -> None:
+    program = (
+        "sleep 1000 & setsid sleep 1000 & trap '' TERM; sleep 1000 & echo here; read line; true"
+    )
+    with Running(who, "sh", "-c", program) as running:
+        assert running.end() == 0
+        eventually(running.is_gone)
+
+
+def test_descriptors(who: list[str]) -> None:
+    """The program has those it was given; those who serve it have none of them."""
+    reading, writing = os.pipe()
+    with open(reading) as pipe:
+        done = run(
+            who, "sh", "-c", f"echo passed on >&{writing}; ls /proc/self/fd", pass_fds=[writing]
+        )
+        os.close(writing)
+        assert pipe.read() == "passed on\n"
+    assert done.stdout.split() == ["0", "1", "2", "3", str(writing)]
+    closed = 'exec "$@" <&-'
+    words = ["sh", "-c", closed, "sh", *who, *RUN, "--", "sh", "-c", "ls /proc/$$/fd"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert listed.stdout.split() == ["1", "2"]
+
+
+def test_the_rest_of_dev_is_as_it_was(who: list[str]) -> None:
+    program = (
+        "import json, os\n"
+        "look = {e.name: e.stat(follow_symlinks=False) for e in os.scandir('/dev')}\n"
+        "print(json.dumps({n: [s.st_mode, s.st_rdev] for n, s in look.items()}))\n"
+        "open('/dev/null', 'w').write('x'); open('/dev/zero', 'rb').read(1)\n"
+        "os.close(os.openpty()[0])\n"
+        "try: open('/dev/new', 'w'); os.unlink('/dev/new')\n"
+        "except PermissionError: pass\n"
+        "else: assert not os.getuid()\n"
+    )
+    seen = json.loads(output(who, sys.executable, "-c", program))
+    there = json.loads(output_of([*who, sys.executable, "-c", program]))
+    for looked in (seen, there):
+        for name in list(looked):
+            # What others make and remove meanwhile.
+            if name in (*NAMES, "ptmx", ".host") or stat.S_ISREG(looked[name][0]):
+                del looked[name]
+    assert seen == there
+    assert seen.keys() >= {"null", "zero", "tty", "pts", "shm", "fd"}
+
+
+def output_of(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+def test_a_descriptor_by_the_driver(who: list[str]) -> None:
+    """CRIOGET: the front end may trace the program, as an ordinary user too."""
+    program = (
+        "import fcntl, os\n"
+        "from cuse_crypto.abi import ioctls\n"
+        "row = next(row for row in ioctls.IOCTLS if row.name == 'CRIOGET')\n"
+        "fd, number = os.open('/dev/crypto', os.O_RDWR), bytearray(4)\n"
+        "fcntl.ioctl(fd, row.number(64), number)\n"
+        "print(os.path.sameopenfile(fd, int.from_bytes(number, 'little')))\n"
+    )
+    assert output(who, sys.executable, "-P", "-c", program) == "True\n"
+
+
+def test_in_another_run(who: list[str]) -> None:
+    """The outer one's /dev/crypto is the host's of the inner one."""
+    inner = [*RUN, "--engine", "cryptodev", "--", sys.executable, "-P", "-c", HASH, "/dev/crypto"]
+    assert output(who, *inner) == f"{ABC}\n"
+
+
+def test_options(who: list[str]) -> None:
+    program = (
+        "import os\n"
+        "files = []\n"
+        "try:\n"
+        "    while True: files.append(os.open('/dev/crypto', os.O_RDWR))\n"
+        "except OSError as error: print(len(files), error.strerror)\n"
+    )
+    done = run(who, sys.executable, "-c", program, options=["--max-files", "3", "--engine", "null"])
+    if who:
+        assert done.stdout == "3 Too many open files\n"
+
+
+@pytest.fixture
+def terminal(who: list[str]) -> Iterator[Callable[..., Pty]]:
+    """``terminal(program...)``: in a terminal."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *program: stack.enter_context(Pty(program=[*who, *program]))
+
+
+PROMPT = "PS1=ready> "
+
+
+def test_job_control_of_a_shell_inside(terminal: Callable[..., Pty]) -> None:
+    pty = terminal(*RUN, "--", "env", PROMPT, "bash", "--norc", "-i")
+    pty.shows("ready>")
+    pty.type("bash -c \"trap 'echo again' CONT; echo here; while :; do sleep 0.05; done\"" + ENTER)
+    pty.shows("\nhere")
+    pty.type(CTRL_Z)
+    pty.shows("Stopped")
+    pty.type("fg; echo $((100 + $?))" + ENTER)
+    pty.shows("\nagain")
+    pty.type(CTRL_C)
+    pty.shows("230")
+    pty.resize(30, 90)
+    pty.type("stty size" + ENTER)
+    pty.shows("30 90")
+    pty.type("tty; test -r /dev/crypto && exit 7" + ENTER)
+    assert pty.wait() == 7
+    pty.shows("/dev/pts/")
+
+
+def test_job_control_of_a_shell_outside(terminal: Callable[..., Pty]) -> None:
+    pty = terminal("env", PROMPT, "bash", "--norc", "-i")
+    pty.shows("ready>")
+    program = "trap 'echo resized' WINCH; trap 'echo again' CONT; echo started; "
+    program += "while :; do sleep 0.05; done"
+    pty.type(f'{" ".join(RUN)} -- bash -c "{program}"' + ENTER)
+    pty.shows("\nstarted")
+    pty.resize(30, 90)
+    pty.shows("\nresized")
+    pty.type(CTRL_Z)
+    pty.shows("Stopped")
+    pty.type("fg; echo $((100 + $?))" + ENTER)
+    pty.shows("\nagain")
+    pty.type(CTRL_C)
+    pty.shows("230")
+    pty.type("exit" + ENTER)
+    pty.wait()
+
+
+FORBIDDEN = {
+    "closed fuse": (["--fuse", "600"], "/dev/fuse has mode 0600", "chmod 666 /dev/fuse"),
+    "no namespaces": (["--namespaces", "0"], "user.max_user_namespaces is 0", "sysctl -w"),
+    "no unshare": (["--forbid", "unshare"], "seccomp", "--security-opt seccomp=unconfined"),
+    "no mount": (["--forbid", "mount"], "seccomp", "--security-opt seccomp=unconfined"),
+    "no capability": (
+        ["--uid", "0", *(f"--without={number}" for number in range(41))],
+        "without CAP_SETFCAP",
+        "--cap-add SETFCAP",
+    ),
+    "container": (
+        ["--uid", "0", "--without", "21", "--forbid", "unshare", "--forbid", "mount"],
+        "no user namespace for uid 0",
+        "--security-opt seccomp=unconfined",
+    ),
+}
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("kind", FORBIDDEN)
+def test_where_it_is_forbidden(kind: str) -> None:
+    options, *said = FORBIDDEN[kind]
+    before = as_user(*options)
+    done = run(before, "true")
+    assert (done.returncode, done.stdout) == (125, "")
+    (line,) = done.stderr.splitlines()
+    assert all(part in line for part in said)
+    assert line == f"cuse-crypto: {doctor(before)}"
+
+
+def doctor(before: Sequence[str]) -> str | None:
+    """What it says of ``run``."""
+    words = [*before, *COMMAND, "doctor", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    rows = json.loads(done.stdout)["findings"]
+    return next(row["problem"] for row in rows if row["what"] == "private /dev")  # type: ignore[no-any-return]
+
+
+def test_doctor(who: list[str]) -> None:
+    assert doctor(who) is None
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("without", [[21], [19], {*range(41)} - {31}])
+def test_root_of_a_container(without: Collection[int]) -> None:
+    """Without CAP_SYS_ADMIN, CAP_SYS_PTRACE, or all but CAP_SETFCAP: in a user namespace then."""
+    before = as_user("--uid", 0, *(f"--without={number}" for number in without))
+    assert output(before, sys.executable, "-P", "-c", HASH, "/dev/crypto") == f"{ABC}\n"
+    assert output(before, "id", "-u") == "0\n"
+
+
+@ROOT_ONLY
+def test_rights_of_those_who_serve() -> None:
+    with Running(as_user(), "sh", "-c", SLEEP) as running:
+        for role in ("backend", "device", "guard 1", "guard 2"):
+            text = Path(f"/proc/{running.role(role)}/status").read_text()
+            fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+            assert fields["Uid"].split() == [str(UID)] * 4
+            assert fields["NoNewPrivs"] == "1"
+            assert fields["CapBnd"].strip("0") == ""
+            assert fields["Seccomp"] == ("2" if role == "backend" else "0")
