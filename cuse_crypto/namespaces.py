@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ HOST = DEV / ".host"
 PTMX = "ptmx"
 """It looks for its file system beside itself, and does not find that from another place."""
 STATUS = Path("/proc/self/status")
+MOUNTS = Path("/proc/self/mountinfo")
 
 # linux/sched.h, sys/mount.h
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -99,30 +101,43 @@ def nowhere() -> int:
 def private_dev(without: Collection[str]) -> None:
     """Put a ``/dev`` in place of the host's: with all that is in that, but for these names."""
     with os.scandir(DEV) as entries:
-        # By what the folder says of them: a look at a mounted node could wait for its server.
-        kinds = [
-            (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False))
-            for entry in entries
-            if entry.name not in {*without, HOST.name}
-        ]
+        kinds = {entry.name: _kind(entry) for entry in entries}
+    served = _served()
     with _refusals("/dev of its own"):
         host = kernel.checked(_libc.syscall(SYS_OPEN_TREE, AT_FDCWD, _path(DEV), CLONE_ALL))
         mode = 0o755 if os.geteuid() == 0 else 0o555
         mount("tmpfs", DEV, "tmpfs", _PLAIN, f"mode={mode:o},size=1m")
-        HOST.mkdir(0o755)
-        kernel.checked(
-            _libc.syscall(SYS_MOVE_MOUNT, host, b"", AT_FDCWD, _path(HOST), FROM_DESCRIPTOR)
-        )
+        HOST.mkdir()
+        target = AT_FDCWD, _path(HOST), FROM_DESCRIPTOR
+        kernel.checked(_libc.syscall(SYS_MOVE_MOUNT, host, b"", *target))
     os.close(host)
-    for name, is_link, is_folder in kinds:
+    for name in kinds.keys() - {*without, HOST.name}:
         # It may be gone meanwhile, as devices that are unplugged are.
         with contextlib.suppress(OSError):
-            if is_link:
-                (DEV / name).symlink_to((HOST / name).readlink())
-            elif name == PTMX:
-                (DEV / name).symlink_to(Path(HOST.name, name))
-            else:
-                show(HOST / name, DEV / name, is_folder=is_folder)
+            # A served file goes with its server, and has to go here too.
+            _take_along(name, kinds[name], by_link=name in served or name == PTMX)
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """By what the folder says of it: a look at a served file could wait for its server."""
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    return stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else stat.S_IFREG
+
+
+def _served() -> set[str]:
+    """The names of mounted nodes and their like (proc_pid_mountinfo(5))."""
+    lines = map(str.split, MOUNTS.read_text().splitlines())
+    return {Path(line[4]).name for line in lines if line[line.index("-") + 1].startswith("fuse.")}
+
+
+def _take_along(name: str, kind: int, *, by_link: bool) -> None:
+    if kind == stat.S_IFLNK:
+        (DEV / name).symlink_to((HOST / name).readlink())
+    elif by_link:
+        (DEV / name).symlink_to(Path(HOST.name, name))
+    else:
+        show(HOST / name, DEV / name, is_folder=kind == stat.S_IFDIR)
 
 
 def show(source: Path, target: Path, *, is_folder: bool = False) -> None:
