@@ -197,7 +197,12 @@ def _why(error: OSError) -> str:
             )
     if error.errno in (errno.EINVAL, errno.ENOSYS):
         return f"{error.strerror}; it takes a kernel with CONFIG_USER_NS"
-    return f"{error.strerror}, by a chroot or a security module (SELinux, AppArmor); run as root"
+    if error.errno == errno.EACCES:
+        return (
+            f"{error.strerror}, by AppArmor or SELinux; in a container: "
+            "--security-opt apparmor=unconfined or label=disable"
+        )
+    return f"{error.strerror}, by a chroot or a security module; run it outside of that, or as root"
 
 
 def _sysctl(path: Path) -> str:

@@ -6,30 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import PROJECT, Compile, eventually
 from tests.ptys import CTRL_C, CTRL_Z, ENTER, Pty
+from tests.running import ABC, HASH, RUN, Running, members, output, output_of, run
 from tests.talkers import Talker
 from tests.unprivileged import UID, as_user
 
 pytestmark = pytest.mark.node
 
 CLASSIC = PROJECT / "chat" / "classic"
-COMMAND = [sys.executable, "-P", "-m", "cuse_crypto"]
-RUN = [*COMMAND, "run"]
 NAMES = "crypto", "cryptodev0"
-ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-HASH = (
-    "import sys; from cuse_crypto import CryptoDevice\n"
-    "with CryptoDevice(*sys.argv[1:]) as device:\n"
-    "    print(device.hash('sha256', b'abc').hexdigest())\n"
-)
 SLEEP = "sleep 1000 & echo here; exec sleep 1000"
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="to become an ordinary user takes root")
 
 
 @pytest.fixture
@@ -47,86 +39,6 @@ def who(request: pytest.FixtureRequest, user: list[str]) -> list[str]:
     if os.geteuid():
         pytest.skip("not root")
     return []
-
-
-def run(
-    before: Sequence[str], *command: object, options: Sequence[str] = (), **more: object
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [*before, *RUN, *options, "--", *map(str, command)],
-        **{"capture_output": True, "text": True, "check": False, "timeout": 60} | more,
-    )
-
-
-def output(before: Sequence[str], *command: object, **more: object) -> str:
-    done = run(before, *command, **more)  # type: ignore[arg-type]
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def session(pid: int) -> set[int]:
-    """Those who serve the program ``pid``: the session of the front end in its namespace."""
-    (leader,) = {
-        os.getsid(one)
-        for one in members(mount_namespace(pid))
-        if Path(f"/proc/{one}/cmdline").read_text().startswith("cuse-crypto device ")
-    }
-    return {pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if in_(pid, leader)}
-
-
-def in_(pid: int, leader: int) -> bool:
-    with contextlib.suppress(OSError):
-        return os.getsid(pid) == leader and is_alive(pid)
-    return False
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    return False
-
-
-def mount_namespace(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/mnt").st_ino
-
-
-def members(namespace: int) -> list[int]:
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if mount_namespace(int(name)) == namespace:
-                found.append(int(name))
-    return found
-
-
-class Running(Talker):
-    """A program in ``run`` that has said ``here``."""
-
-    def __init__(self, before: Sequence[str], *command: object) -> None:
-        super().__init__(*before, *RUN, "--", *command, stderr=subprocess.PIPE)
-        try:
-            assert self.hear() == "here", self.process.stderr and self.process.stderr.read()
-            self.pid = self.process.pid
-            self.namespace = mount_namespace(self.pid)
-            self.daemons = session(self.pid)
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def role(self, number: str) -> int:
-        """A daemon by what ps shows of it; of the guards the first is the parent of all."""
-        if number.startswith("guard"):
-            return sorted(self._titled("run"))[int(number[-1]) - 1]
-        (pid,) = self._titled(number)
-        return pid
-
-    def _titled(self, word: str) -> list[int]:
-        wanted = f"cuse-crypto {word} "
-        return [pid for pid in self.daemons if wanted in Path(f"/proc/{pid}/cmdline").read_text()]
-
-    def is_gone(self) -> bool:
-        """Nobody is there any more, nor left in its namespace."""
-        return not members(self.namespace) and not any(map(is_alive, self.daemons))
 
 
 def test_python_and_both_names(who: list[str]) -> None:
@@ -365,11 +277,6 @@ def test_the_rest_of_dev_is_as_it_was(who: list[str]) -> None:
     assert seen.keys() >= {"null", "zero", "tty", "pts", "shm", "fd"}
 
 
-def output_of(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return done.stdout
-
-
 def test_a_descriptor_by_the_driver(user: list[str]) -> None:
     """CRIOGET: the front end may trace the program, as an ordinary user too."""
     program = (
@@ -456,58 +363,7 @@ def test_job_control_of_a_shell_outside(terminal: Callable[..., Pty]) -> None:
     pty.wait()
 
 
-FORBIDDEN = {
-    "closed fuse": (["--fuse", "600"], "/dev/fuse has mode 0600", "chmod 666 /dev/fuse"),
-    "no namespaces": (["--namespaces", "0"], "user.max_user_namespaces is 0", "sysctl -w"),
-    "no unshare": (["--forbid", "unshare"], "seccomp", "--security-opt seccomp=unconfined"),
-    "no mount": (["--forbid", "mount"], "seccomp", "--security-opt seccomp=unconfined"),
-    "no capability": (
-        ["--uid", "0", *(f"--without={number}" for number in range(41))],
-        "without CAP_SETFCAP",
-        "--cap-add SETFCAP",
-    ),
-    "container": (
-        ["--uid", "0", "--without", "21", "--forbid", "unshare", "--forbid", "mount"],
-        "no user namespace for uid 0",
-        "--security-opt seccomp=unconfined",
-    ),
-}
-
-
-@ROOT_ONLY
-@pytest.mark.parametrize("kind", FORBIDDEN)
-def test_where_it_is_forbidden(kind: str) -> None:
-    options, *said = FORBIDDEN[kind]
-    before = as_user(*options)
-    done = run(before, "true")
-    assert (done.returncode, done.stdout) == (125, "")
-    (line,) = done.stderr.splitlines()
-    assert all(part in line for part in said)
-    assert line == f"cuse-crypto: {doctor(before)}"
-
-
-def doctor(before: Sequence[str]) -> str | None:
-    """What it says of ``run``."""
-    words = [*before, *COMMAND, "doctor", "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-    rows = json.loads(done.stdout)["findings"]
-    return next(row["problem"] for row in rows if row["what"] == "private /dev")  # type: ignore[no-any-return]
-
-
-def test_doctor(who: list[str]) -> None:
-    assert doctor(who) is None
-
-
-@ROOT_ONLY
-@pytest.mark.parametrize("without", [[21], [19], {*range(41)} - {31}])
-def test_root_of_a_container(without: Collection[int]) -> None:
-    """Without CAP_SYS_ADMIN, CAP_SYS_PTRACE, or all but CAP_SETFCAP: in a user namespace then."""
-    before = as_user("--uid", 0, *(f"--without={number}" for number in without))
-    assert output(before, sys.executable, "-P", "-c", HASH, "/dev/crypto") == f"{ABC}\n"
-    assert output(before, "id", "-u") == "0\n"
-
-
-@ROOT_ONLY
+@pytest.mark.skipif(os.geteuid() != 0, reason="to know the user takes root")
 def test_rights_of_those_who_serve() -> None:
     with Running(as_user(), "sh", "-c", SLEEP) as running:
         for role in ("backend", "device", "guard 1", "guard 2"):

@@ -8,7 +8,6 @@ import importlib
 import os
 import shutil
 import signal
-import stat
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,10 +27,9 @@ from cuse_crypto.cli.options import (
     verbose_option,
     workers_option,
 )
+from cuse_crypto.cli.private import ALIAS, NODE, enter
 from cuse_crypto.errors import Failure
 
-NODE, ALIAS = "cryptodev0", "crypto"
-FUSE = namespaces.DEV / "fuse"
 OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 """Exit statuses, as those of env(1): why there is none of the program's."""
 SHARED = "trio", "cuse_crypto.wire.connection"
@@ -116,12 +114,12 @@ def _found(name: str) -> str:
 
 def _make_devices(backend: list[str], device: list[str]) -> None:
     """Into namespaces where both names are served; Failure if that cannot be had."""
-    _enter()
+    enter()
     for name in SHARED:
         importlib.import_module(name)
     hear, say = os.pipe()
     folder = namespaces.nowhere()
-    namespaces.private_dev({NODE, ALIAS})
+    namespaces.private_dev(without={NODE, ALIAS})
     guards = Guards(say)
     forked_apart(partial(_serve, guards, say, folder, backend, device))
     os.close(say)
@@ -136,33 +134,6 @@ def _make_devices(backend: list[str], device: list[str]) -> None:
     # Until the kernel has asked, its owner is uid 0, who is nobody in a user namespace: EACCES.
     node.stat()
     namespaces.show(node, namespaces.DEV / ALIAS)
-
-
-def _enter() -> None:
-    _check_fuse()
-    namespaces.enter()
-
-
-def _check_fuse() -> None:
-    """Failure, unless it can be opened."""
-    try:
-        fd = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise Failure(_why_no_fuse(error.errno)) from None
-    is_device = stat.S_ISCHR(os.fstat(fd).st_mode)
-    os.close(fd)
-    if not is_device:
-        raise Failure(f"{FUSE} is no device; modprobe fuse")
-
-
-def _why_no_fuse(number: int | None) -> str:
-    if number == errno.EACCES:
-        closed = f"has mode {stat.S_IMODE(FUSE.stat().st_mode):04o}, closed to uid {os.geteuid()}"
-        return f"{FUSE} {closed}; as root: chmod 666 {FUSE}"
-    if number in (errno.EPERM, errno.ENOENT):
-        why = os.strerror(number)
-        return f"{FUSE}: {why}; modprobe fuse, and for a container: --device {FUSE}"
-    return f"{FUSE}: {os.strerror(number or 0)}; modprobe fuse"
 
 
 def forked_apart(action: Callable[[], object]) -> None:
@@ -228,26 +199,3 @@ def _become(path: str, program: tuple[str, ...]) -> NoReturn:
             os.execv("/bin/sh", ["sh", path, *program[1:]])
     except OSError as error:
         raise NoProgram(program[0], error.errno or errno.ENOENT) from None
-
-
-def why_not_run() -> str | None:
-    """Why ``run`` cannot work here, with the remedy; None where it has just been done."""
-    from cuse_crypto.fuse.mounted_node import MountedNode
-    from cuse_crypto.fuse.node import Attributes
-
-    def attempt() -> None:
-        os.close(hear)
-        try:
-            _enter()
-            namespaces.private_dev({NODE, ALIAS})
-            MountedNode(NODE, Attributes()).close()
-        except Failure as failure:
-            os.write(say, str(failure).encode())
-
-    hear, say = os.pipe()
-    pid = forked(attempt)
-    os.close(say)
-    with open(hear) as answer:
-        why = answer.read()
-    os.waitpid(pid, 0)
-    return why or None
