@@ -16,19 +16,22 @@ import pyte
 
 ROWS, COLUMNS = 24, 100
 SECONDS = 20.0
-ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
+ENTER, CTRL_C, CTRL_D, CTRL_Z = "\r", "\x03", "\x04", "\x1a"
+OURS = sys.executable, "-m", "cuse_crypto"
 PAGE_UP, PAGE_DOWN = "\x1b[5~", "\x1b[6~"
 
 
 class Pty:
-    """``program`` with these arguments, in a session and a terminal of its own."""
+    """``cuse-crypto`` with these arguments, or another program, in a session and a terminal of its
+    own.
+    """
 
     def __init__(
         self,
         *arguments: object,
         rows: int = ROWS,
         columns: int = COLUMNS,
-        program: Sequence[str] = (sys.executable, "-m", "cuse_crypto"),
+        program: Sequence[str] = OURS,
     ) -> None:
         self._master, slave = pty.openpty()
         self._screen = pyte.Screen(columns, rows)

@@ -8,6 +8,7 @@ that forbids something, or a container.
 import argparse
 import ctypes
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Collection
@@ -53,6 +54,8 @@ def main() -> None:
         _count_namespaces(options.uid, options.namespaces)
     if options.forbid:
         _forbid(options.forbid)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
     os.execvp(options.command[0], options.command)
 
 

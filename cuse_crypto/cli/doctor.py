@@ -41,7 +41,7 @@ def _caller_memory() -> str | None:
 
 
 def _run() -> str | None:
-    from cuse_crypto.cli.run import why_not_run
+    from cuse_crypto.cli.private import why_not_run
 
     return why_not_run()
 

@@ -4,10 +4,10 @@ This process becomes the program: its pid, terminal, signals and exit status are
 """
 
 import errno
+import importlib
 import os
 import shutil
 import signal
-import stat
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -27,12 +27,13 @@ from cuse_crypto.cli.options import (
     verbose_option,
     workers_option,
 )
+from cuse_crypto.cli.private import ALIAS, NODE, enter
 from cuse_crypto.errors import Failure
 
-NODE, ALIAS = "cryptodev0", "crypto"
-FUSE = namespaces.DEV / "fuse"
 OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 """Exit statuses, as those of env(1): why there is none of the program's."""
+SHARED = "trio", "cuse_crypto.wire.connection"
+"""What those who serve both take long to import: once is enough."""
 SUPERVISOR = "NOTIFY_SOCKET", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
 """What systemd says to the program, and not to those who serve it."""
 
@@ -62,8 +63,9 @@ def command(
     not there or cannot be started, 125 when there can be no device.
     """
     _keep_standard_descriptors()
-    # Until it is the program it has nothing to clean up.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until it is the program it has nothing to clean up.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox), "--with-parent"]
     backend = ["backend", "--engine", engine, *(["--user", user] if user else []), *flags]
     device = ["device", "--name", NODE, "--node", "mounted", "--mode", "666", *flags]
@@ -72,15 +74,19 @@ def command(
         device += [f"--{name.replace('_', '-')}", str(value)]
     try:
         path = _found(program[0])
-        try:
-            _make_devices(backend, device)
-        except OSError as error:
-            remedy = "look at ulimit -a; it takes Linux 5.3"
-            raise Failure(f"no device can be made: {error.strerror}; {remedy}") from None
+        _make_devices(backend, device)
         _become(path, program)
+    except NoProgram as failure:
+        _leave(failure, failure.status)
     except Failure as failure:
-        click.echo(f"cuse-crypto: {failure}", err=True)
-        sys.exit(failure.status if isinstance(failure, NoProgram) else OURS)
+        _leave(failure, OURS)
+    except OSError as error:
+        _leave(f"no device can be made: {error.strerror}; look at ulimit -a", OURS)
+
+
+def _leave(line: object, status: int) -> NoReturn:
+    click.echo(f"cuse-crypto: {line}", err=True)
+    sys.exit(status)
 
 
 def _keep_standard_descriptors() -> None:
@@ -108,10 +114,12 @@ def _found(name: str) -> str:
 
 def _make_devices(backend: list[str], device: list[str]) -> None:
     """Into namespaces where both names are served; Failure if that cannot be had."""
-    _enter()
+    enter()
+    for name in SHARED:
+        importlib.import_module(name)
     hear, say = os.pipe()
     folder = namespaces.nowhere()
-    namespaces.private_dev({NODE, ALIAS})
+    namespaces.private_dev(without={NODE, ALIAS})
     guards = Guards(say)
     forked_apart(partial(_serve, guards, say, folder, backend, device))
     os.close(say)
@@ -122,34 +130,10 @@ def _make_devices(backend: list[str], device: list[str]) -> None:
         sys.exit(OURS)
     if said != READY:
         raise Failure("what serves the device was killed; try again")
-    namespaces.show(namespaces.DEV / NODE, namespaces.DEV / ALIAS)
-
-
-def _enter() -> None:
-    _check_fuse()
-    namespaces.enter()
-
-
-def _check_fuse() -> None:
-    """Failure, unless it can be opened."""
-    try:
-        fd = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise Failure(_why_no_fuse(error.errno)) from None
-    is_device = stat.S_ISCHR(os.fstat(fd).st_mode)
-    os.close(fd)
-    if not is_device:
-        raise Failure(f"{FUSE} is no device; modprobe fuse")
-
-
-def _why_no_fuse(number: int | None) -> str:
-    if number == errno.EACCES:
-        closed = f"has mode {stat.S_IMODE(FUSE.stat().st_mode):04o}, closed to uid {os.geteuid()}"
-        return f"{FUSE} {closed}; as root: chmod 666 {FUSE}"
-    if number in (errno.EPERM, errno.ENOENT):
-        why = os.strerror(number)
-        return f"{FUSE}: {why}; modprobe fuse, and for a container: --device {FUSE}"
-    return f"{FUSE}: {os.strerror(number or 0)}; modprobe fuse"
+    node = namespaces.DEV / NODE
+    # Until the kernel has asked, its owner is uid 0, who is nobody in a user namespace: EACCES.
+    node.stat()
+    namespaces.show(node, namespaces.DEV / ALIAS)
 
 
 def forked_apart(action: Callable[[], object]) -> None:
@@ -215,26 +199,3 @@ def _become(path: str, program: tuple[str, ...]) -> NoReturn:
             os.execv("/bin/sh", ["sh", path, *program[1:]])
     except OSError as error:
         raise NoProgram(program[0], error.errno or errno.ENOENT) from None
-
-
-def why_not_run() -> str | None:
-    """Why ``run`` cannot work here, with the remedy; None where it has just been done."""
-    from cuse_crypto.fuse.mounted_node import MountedNode
-    from cuse_crypto.fuse.node import Attributes
-
-    def attempt() -> None:
-        os.close(hear)
-        try:
-            _enter()
-            namespaces.private_dev({NODE, ALIAS})
-            MountedNode(NODE, Attributes()).close()
-        except Failure as failure:
-            os.write(say, str(failure).encode())
-
-    hear, say = os.pipe()
-    pid = forked(attempt)
-    os.close(say)
-    with open(hear) as answer:
-        why = answer.read()
-    os.waitpid(pid, 0)
-    return why or None

@@ -8,7 +8,7 @@ from pathlib import Path
 from cuse_crypto.hardening import kernel
 
 CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_IPC_LOCK = 1, 5, 6, 7, 14
-CAP_SYS_PTRACE, CAP_SYS_ADMIN = 19, 21
+CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETFCAP = 19, 21, 31
 CHANGE_USER = CAP_SETGID, CAP_SETUID
 CALLERS = CAP_SYS_PTRACE, CAP_DAC_OVERRIDE
 """To reach the memory of callers of all users, their /proc/PID/syscall, which is closed to other
