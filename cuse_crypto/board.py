@@ -7,9 +7,11 @@ A region belongs to one worker; only that one writes there. What the reader writ
 """
 
 import ctypes
+import errno
 import itertools
 import json
 import mmap
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ TRACE = 1
 """The word that says what is to be written into the rings; 0 for nothing."""
 LINES, DATA, KEYS = 1, 2, 4
 """Bits of it: what was asked and how it went; with what was read and written; with keys, too."""
-_WORKERS, _INFO = 2, 3
+_HIRED, _INFO = 2, 3
 _INFO_AT, _HEADER = 1024, 4096
 
 OPENS, CLOSES, DROPPED, HEAD, TAIL = 0, 1, 2, 3, 4
@@ -44,8 +46,9 @@ _OPERATIONS, _BYTES, _STATE, _FILE, _NUMBER, _ALGORITHMS, _WHO, _BEGAN = range(_
 
 RING = 4 << 20
 """Bytes of a worker's ring. What it has not touched takes no memory."""
-_RECORD = 8
-"""Bytes before a record: its length and its check sum."""
+_HEAD = struct.Struct("<II")
+"""Before a record: its length and its check sum."""
+_RECORD = _HEAD.size
 
 
 _libc = ctypes.CDLL(None)
@@ -80,7 +83,6 @@ class Board:
         self._start = ctypes.c_char.from_buffer(self._map)
         self.traced = traced
         self.words = memoryview(self._map).cast("Q")
-        self.words[_WORKERS] = workers
         self._hired = itertools.count()
 
     def tell(self, **facts: Any) -> None:
@@ -102,7 +104,8 @@ class Board:
         """The number of a region that nobody has had, from 0."""
         number = next(self._hired)
         if number >= self.workers:
-            raise OSError(f"no region for worker {number}")
+            raise OSError(errno.EUSERS, f"no region for worker {number}")
+        self.words[_HIRED] = number + 1
         return number
 
     def region(self, worker: int) -> memoryview:
@@ -118,14 +121,14 @@ class Board:
     def sums(self, row: int) -> list[int]:
         """A row, summed over all workers."""
         rows = [self.row(worker, row).tolist() for worker in self._all()]
-        return [sum(column) for column in zip(*rows, strict=True)]
+        return [sum(column) for column in zip(*rows, strict=True)] or [0] * _ROW
 
     def total(self, word: int) -> int:
         """A word of the regions, summed over all workers."""
         return sum(self.region(worker)[word] for worker in self._all())
 
     def _all(self) -> range:
-        return range(self.workers)
+        return range(self.words[_HIRED])
 
     def seat(self, number: int) -> memoryview:
         """The words of a session."""
@@ -214,16 +217,13 @@ class RingWriter:
         if not 0 <= used <= size - whole:
             words[DROPPED] += 1
             return
-        check = zlib.crc32(record)
-        self._lay(head, len(record).to_bytes(4, "little") + check.to_bytes(4, "little"))
-        self._lay(head + _RECORD, record)
+        data, at = _HEAD.pack(len(record), zlib.crc32(record)) + record, head % size
+        if at + whole <= size:
+            self._ring[at : at + whole] = data
+        else:
+            self._ring[at:] = data[: size - at]
+            self._ring[: whole - size + at] = data[size - at :]
         words[HEAD] = head + whole
-
-    def _lay(self, position: int, data: bytes) -> None:
-        at = position % self._size
-        first = min(len(data), self._size - at)
-        self._ring[at : at + first] = data[:first]
-        self._ring[: len(data) - first] = data[first:]
 
 
 class RingReader:
@@ -242,12 +242,12 @@ class RingReader:
         end = self._words[HEAD]
         while (tail := self._words[TAIL]) < end:
             head = self._lift(tail, _RECORD)
-            length = int.from_bytes(head[:4], "little")
+            length, check = _HEAD.unpack(head)
             if length > end - tail - _RECORD:
                 return
             record = self._lift(tail + _RECORD, length)
             # Another processor may see the head before it sees what is in front of it.
-            if zlib.crc32(record) != int.from_bytes(head[4:], "little"):
+            if zlib.crc32(record) != check:
                 return
             self._words[TAIL] = tail + _RECORD + length
             yield record

@@ -27,7 +27,7 @@ from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.marks import WHOLE, Marks
 from cuse_crypto.frontend.marshal import ARGUMENT
 from cuse_crypto.frontend.memory import DirectMemory, Piece, Range, RetriedMemory
-from cuse_crypto.fuse.protocol import IN_HEADER, IoctlFlag, Request, layouts
+from cuse_crypto.fuse.protocol import IoctlFlag, Request
 from cuse_crypto.layout import Width
 
 if TYPE_CHECKING:
@@ -41,14 +41,19 @@ LONGEST = 2 << 20
 """Bytes of one ioctl; those beyond are not written down."""
 _SALT = os.urandom(16)
 """So that what is shown of a segment can be compared with another one, but not guessed."""
-_BODY = layouts("FUSE_IOCTL")[0]
+_SECRET_HASH = os.environ.get("PYTHONHASHSEED", "random") == "random"
+_REQUEST_SIZE = ARGUMENT + max(
+    ioctls.layout_of(row, 64).size for row in ioctls.IOCTLS if row.name == "CIOCCRYPT"
+)
 _KEYS = {"key", "mackey"}
 
-Part = tuple[int, int, bytes | None, bytes | None]
+Part = tuple[int, int, int | None, bytes | None]
 """Of the caller's memory: address, length, what is shown of it, and the bytes where they are
 wanted. Of a key it is only address and length, where keys are not wanted."""
 Hop = tuple[int, int, Any]
 """What was done, until when (nanoseconds of the clock), and with what."""
+SHORT = 0
+"""What a record of the short way begins with; all others begin with a time."""
 READ, ASKED, WRITTEN = 0, 1, 2
 """Hops: of the caller's memory, by the back end (a message's type, sizes of what was sent, sizes of
 what came back, status), to the caller's memory."""
@@ -91,17 +96,17 @@ class Watch:
         the size of the IV, the length, and the caller's addresses of IV, source and destination.
         """
         view, wants = self._view, self._words[TRACE]
-        (began, read, asked), (number, iv_size, length, iv, src, dst) = times, message
-        start = IV + iv_size
-        came = _part(iv, view[IV:start], wants), _part(src, view[start : start + length], wants)
-        hops: list[Hop] = [
-            (READ, read, came),
-            (ASKED, asked, (number, (iv_size, length), (length, 0), 0)),
-        ]
-        if not error:
-            hops.append((WRITTEN, clock(), (_part(dst, view[DST : DST + length], wants),)))
-        header, body = IN_HEADER.read(view), _BODY.read(view, IN_HEADER.size)
-        self._write(header, body, error, began, self._structure(body), hops)
+        (began, read, asked), (_, iv_size, length, _, _, _) = times, message
+        start, now = IV + iv_size, clock()
+        places = (IV, iv_size), (start, length), (DST, length)
+        shown = [_shown(view[at : at + min(size, HASHED)]) for at, size in places]
+        data = None
+        if wants & DATA and length <= LONGEST:
+            data = [bytes(view[at : at + size]) for at, size in places]
+        when = time.time_ns(), now - began, read - began, asked - began
+        # As it came: taken apart by whoever reads it, and not in its caller's time.
+        request = bytes(view[:_REQUEST_SIZE])
+        self._ring.put(marshal.dumps((SHORT, *when, error, message, request, shown, data)))
 
     def begin(self, request: Request, file: "OpenFile") -> None:
         """An ioctl is about to be done."""
@@ -210,9 +215,13 @@ def _width(flags: int) -> Width:
 
 
 def _part(address: int, data: memoryview, wants: int) -> Part:
-    shown = blake2b(data[:HASHED], digest_size=4, key=_SALT).digest()
     wanted = wants & DATA and len(data) <= LONGEST
-    return address, len(data), shown, bytes(data) if wanted else None
+    return address, len(data), _shown(data[:HASHED]), bytes(data) if wanted else None
+
+
+def _shown(data: memoryview) -> int:
+    """For each process another one (SipHash), unless PYTHONHASHSEED has been set to a number."""
+    return hash(bytes(data)) if _SECRET_HASH else hash(blake2b(data, key=_SALT).digest())
 
 
 class _Traced:

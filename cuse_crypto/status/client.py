@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cuse_crypto.errors import Failure
 from cuse_crypto.status.mount import PLACE
 from cuse_crypto.status.wishes import Wishes
 
+Lines = Generator[str, None, None]
 _SAMPLE = re.compile(r"cuse_crypto_(\w+?)\{(.*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _TOTALS = "open_files", "sessions", "trace_dropped_total"
@@ -110,7 +111,7 @@ class Tree:
                 _take(counter, name, marks, value)
         return found
 
-    def trace(self, wishes: Wishes, ready: Callable[[], None] = lambda: None) -> Iterator[str]:
+    def trace(self, wishes: Wishes, ready: Callable[[], None] = lambda: None) -> Lines:
         """Lines, as they come; ``ready`` is called when nothing is missed any more."""
         path = self.folder / "trace"
         try:
@@ -122,9 +123,10 @@ class Tree:
         try:
             os.write(fd, wishes.dump())
             ready()
-            yield from _lines(fd)
-        finally:
+        except BaseException:
             os.close(fd)
+            raise
+        return _lines(fd)
 
 
 def _closed(path: Path) -> str:
@@ -153,7 +155,14 @@ def _session(line: str) -> Session:
     return Session(file, pid, uid, words[3], words[4], operations, total, age, words[8])
 
 
-def _lines(fd: int) -> Iterator[str]:
+def _lines(fd: int) -> Lines:
+    try:
+        yield from _split(fd)
+    finally:
+        os.close(fd)
+
+
+def _split(fd: int) -> Lines:
     waiting, rest = select.poll(), b""
     waiting.register(fd, select.POLLIN)
     while True:

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 from cuse_crypto.abi.ioctls import Ioctl, by_number, layout_of
 from cuse_crypto.abi.structs import crypt_op
+from cuse_crypto.fuse.protocol import IN_HEADER, layouts
 from cuse_crypto.layout import Width
 from cuse_crypto.status.reading import APIS, errno_name
 from cuse_crypto.wire.messages import MESSAGES
 
 Event = dict[str, Any]
 
+_SHORT = 0
+"""What a record of the short way begins with."""
+_BODY = layouts("FUSE_IOCTL")[0]
 _COMPAT = 1
 """Of the kernel's flags of an ioctl: made by a 32-bit program."""
 _HOPS = "read", "message", "write"
@@ -52,7 +56,36 @@ class Record(NamedTuple):
 
 def load(data: bytes) -> Record:
     """What the ring had."""
-    return Record(*marshal.loads(data))
+    first, *rest = marshal.loads(data)
+    return _short(*rest) if first == _SHORT else Record(first, *rest)
+
+
+def _short(
+    time: int,
+    took: int,
+    read: int,
+    asked: int,
+    error: int,
+    message: tuple[int, ...],
+    request: bytes,
+    shown: list[int],
+    data: list[bytes] | None,
+) -> Record:
+    """An ioctl of the short way, as any other one."""
+    number, iv_size, length, *addresses = message
+    sizes = iv_size, length, length
+    content: list[bytes] | list[None] = data or [None] * 3
+    iv, src, dst = zip(addresses, sizes, shown, content, strict=True)
+    hops: list[tuple[int, int, Any]] = [
+        (0, read, (iv, src)),
+        (1, asked, (number, (iv_size, length), (length, 0), 0)),
+    ]
+    if not error:
+        hops.append((2, took, (dst,)))
+    header, body = IN_HEADER.read(request), _BODY.read(request, IN_HEADER.size)
+    op = request[IN_HEADER.size + _BODY.size :]
+    who = header.pid, header.uid, body.fh, body.cmd, body.flags, body.arg
+    return Record(time - took, took, *who, error, op, op, hops)
 
 
 @cache
@@ -103,7 +136,7 @@ def event_of(record: Record, api: str, pid: int, data: bool = False, keys: bool 
             number, sent, came, status = what
             hop |= {"message": MESSAGES[number].name, "sent": sent, "came": came, "status": status}
         else:
-            hop["parts"] = _parts(row, argument, what, record.arg, (data, keys))
+            hop["parts"] = _parts(_pointers(row, kind), argument, what, record.arg, (data, keys))
             if not hop["parts"]:
                 continue
         event["hops"].append(hop)
@@ -129,7 +162,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parts(
-    row: Ioctl | None, argument: dict[str, Any], what: Any, arg: int, wants: tuple[bool, bool]
+    pointers: set[str], argument: dict[str, Any], what: Any, arg: int, wants: tuple[bool, bool]
 ) -> list[dict[str, Any]]:
     """What was copied, but for the structure itself, which is the argument."""
     found: list[dict[str, Any]] = []
@@ -137,21 +170,27 @@ def _parts(
     for address, length, shown, content in what:
         if address == arg:
             continue
-        member = _member(row, argument, address)
+        member = _member(pointers, argument, address)
         part = {"member": member, "address": address, "bytes": length}
         found.append(part)
         if member in SECRETS and not keys:
             continue
         if shown is not None:
-            part["hash"] = shown.hex()
+            part["hash"] = f"{shown & 0xFFFFFFFF:08x}"
         if data and content is not None:
             part["data"] = content.hex()
     return found
 
 
-def _member(row: Ioctl | None, argument: dict[str, Any], address: int) -> str:
+def _pointers(row: Ioctl | None, kind: int) -> set[str]:
+    """Members that point to what is read, or written."""
+    if row is None:
+        return set()
+    return {one.pointer for one in (row.writable if _HOPS[kind] == "write" else row.readable)}
+
+
+def _member(pointers: set[str], argument: dict[str, Any], address: int) -> str:
     """Which pointer leads there: the nearest one below."""
-    pointers = {one.pointer for one in (*row.readable, *row.writable)} if row else set()
     below = [
         (argument[name], name) for name in sorted(pointers) if 0 < argument.get(name, 0) <= address
     ]

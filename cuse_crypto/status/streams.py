@@ -20,7 +20,7 @@ TICK = 0.02
 """Seconds between two looks at the rings."""
 ROOM = 1 << 20
 """Bytes of a reader's queue, beyond one line of any length."""
-BATCH = 100
+BATCH = 10
 """Records between two chances for others."""
 _KNOWN = 4096
 

@@ -62,6 +62,7 @@ class Reader:
     def __init__(self, stream: Stream, process: int, waits: bool) -> None:
         self.stream, self.process, self.waits = stream, process, waits
         self.started = False
+        """It has read, or said what it wants: where it reads means nothing."""
         self.handle: pyfuse3.PollHandle | None = None
 
 
@@ -185,6 +186,7 @@ class Tree(pyfuse3.Operations):
             reader.stream.wishes = Wishes.parse(bytes(buf))
         except WishError:
             raise pyfuse3.FUSEError(errno.EINVAL) from None
+        reader.started = True
         reader.stream.clear()
         self._streams.wish()
         return len(buf)
