@@ -28,6 +28,41 @@ def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
     return False
 
 
+class Supervisor:
+    """Whoever started this process, by a socket that is open before no more can be opened."""
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        self._socket: socket.socket | None = None
+        if address:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                sock.connect(address)
+                self._socket = sock
+            except OSError:
+                sock.close()
+
+    def tell(self, *assignments: str) -> None:
+        """``READY=1`` and its like; nothing happens where nobody wants to hear it."""
+        if self._socket:
+            with contextlib.suppress(OSError):
+                self._socket.send("\n".join(assignments).encode())
+
+    def close(self) -> None:
+        """Nothing more will be said."""
+        if self._socket:
+            self._socket.close()
+
+
+def watchdog_period() -> float | None:
+    """Seconds within which the supervisor wants to hear ``WATCHDOG=1``; None if it does not."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(microseconds) / 1e6 if mine and microseconds.isdecimal() else None
+
+
 def store(name: str, descriptor: int) -> None:
     """Have ``descriptor`` kept for a successor, which finds it in ``inherited``."""
     notify("FDSTORE=1", f"FDNAME={name}", descriptors=[descriptor])

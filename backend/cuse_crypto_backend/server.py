@@ -64,7 +64,9 @@ class Server:
         pid, uid, _ = struct.unpack("3i", credentials)
         if uid not in self._uids:
             log.warning(
-                "refused a front end of uid %d (pid %d); allow it with --allow-uid", uid, pid
+                "refused a front end of uid %d (pid %d); allow it with --allow-uid",
+                *(uid, pid),
+                extra={"uid": uid, "pid": pid},
             )
             return None
         if self._peers[pid] >= MAX_OF_ONE_PEER:

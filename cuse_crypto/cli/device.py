@@ -1,10 +1,13 @@
 """``cuse-crypto device``: the front end alone."""
 
+import contextlib
 from typing import Any
 
 import click
 import trio
 
+from cuse_crypto import notify
+from cuse_crypto.cli.configuration import OfInstance
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
@@ -17,12 +20,18 @@ from cuse_crypto.cli.options import (
 )
 from cuse_crypto.cli.sandbox import confine_front_end
 from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
 
 
-@click.command("device")
+@click.command("device", cls=OfInstance, instance="name")
 @click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
+@click.option(
+    "--early",
+    is_flag=True,
+    help="Make the node although the back end is not there yet; opening it waits for --patience.",
+)
 @node_options
 @limit_options
 @sandbox_option
@@ -30,13 +39,14 @@ from cuse_crypto.wire.address import Address
 @verbose_option
 def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
     """Make the node and forward what programs ask of it to a back end, until SIGTERM."""
-    set_up_process("device", verbose)
+    set_up_process("device", verbose, device=options["name"])
     if with_parent:
         follow_parent()
-    trio.run(_serve, address, options)
+    with contextlib.closing(notify.Supervisor()) as supervisor:
+        trio.run(_serve, address, supervisor, options)
 
 
-async def _serve(address: Address, options: dict[str, Any]) -> None:
+async def _serve(address: Address, supervisor: notify.Supervisor, options: dict[str, Any]) -> None:
     from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.queue import BackendGone
     from cuse_crypto.frontend.server import Server
@@ -61,14 +71,18 @@ async def _serve(address: Address, options: dict[str, Any]) -> None:
                 limits=limits,
             )
             try:
-                engine = server.connect()
+                behind = f"engine {server.connect()}"
             except BackendGone as error:
-                remedy = f"start it with: cuse-crypto backend --listen {address}"
-                raise Failure(f"{error.strerror}; {remedy}") from None
+                if not options["early"]:
+                    remedy = f"start it with: cuse-crypto backend --listen {address}"
+                    raise Failure(f"{error.strerror}; {remedy}") from None
+                behind = str(error.strerror)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.run)
-                announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
-                await _first(ended, server.ended)
+                status = f"{node.path} ({node.kind} node, {reason}; {behind})"
+                announce(f"ready: {status}")
+                async with supervised(supervisor, status, server.pulse.beats):
+                    await _first(ended, server.ended)
                 signalled = ended.is_set()
                 await server.stop()
             if not signalled:

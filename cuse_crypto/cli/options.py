@@ -1,6 +1,5 @@
 """Options that several commands share, stated once."""
 
-import logging
 import os
 import signal
 import sys
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cuse_crypto.cli import logs
 from cuse_crypto.frontend import limits
 from cuse_crypto.wire.address import Address
 
@@ -166,16 +166,15 @@ sandbox_option = click.option(
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 
 
-def set_up_process(command: str, verbose: bool) -> None:
-    """Name the process for ps, and send the log to standard error."""
+def set_up_process(command: str, verbose: bool, **fields: object) -> None:
+    """Name the process for ps, and send the log to standard error or to the journal.
+
+    ``fields`` are keys of ``journal.FIELDS``, for all that it says.
+    """
     import setproctitle
 
     setproctitle.setproctitle(" ".join(["cuse-crypto", *sys.argv[1:]]))
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format=f"cuse-crypto {command}: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(command, verbose, fields)
 
 
 def announce(text: str) -> None:

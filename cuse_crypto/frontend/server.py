@@ -13,6 +13,7 @@ from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.files import OpenFiles
 from cuse_crypto.frontend.limits import Limits
 from cuse_crypto.frontend.patrol import Patrol
+from cuse_crypto.frontend.pulse import Pulse
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.tickets import Ticket, is_dying
 from cuse_crypto.frontend.worker import Worker
@@ -65,8 +66,12 @@ class Server:
         self._queues: list[Queue] = []
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
+        self.pulse = Pulse(node.channel.fd, self.crew, self._queues, self._under_way)
         self.ended = trio.Event()
         """Set when the node is gone, whoever took it away."""
+
+    def _under_way(self) -> object:
+        return list(self.tickets), list(self.short)
 
     def connect(self) -> str:
         """Meet the back end; the name of its engine. BackendGone if it is not there."""

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cuse_crypto import journal
 from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
+from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.inode import Inode
@@ -71,6 +73,7 @@ class Worker(Inode):
         """Serve until the channel ends."""
         crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
+        journal.here.doing = describing(buffer, self._server.api)
         vector, express, readers = [buffer], self._express.serve, crew.readers
         if self._server.limits.values[RATE]:
             # What goes the short way is not counted.
@@ -215,7 +218,7 @@ class Worker(Inode):
         except BaseException as error:
             server.files.release(file.fh)
             if isinstance(error, BackendGone):
-                log.error("%s", error.strerror)
+                log.error("%s", error.strerror, extra={"errno": errno.ENODEV})
                 ticket.settle()
                 raise OSError(errno.ENODEV, "no back end") from error
             if isinstance(error, Answered):
@@ -344,10 +347,12 @@ def errno_of(failure: Exception) -> int:
     """The one place where an exception becomes what a caller sees."""
     if isinstance(failure, OSError) and failure.errno:
         if isinstance(failure, BackendGone):
-            log.error("%s", failure.strerror)
+            log.error("%s", failure.strerror, extra={"errno": failure.errno})
         return failure.errno
     if isinstance(failure, Unreachable):
-        log.error("caller memory is closed to this process; grant it CAP_SYS_PTRACE (%s)", failure)
+        said = {"errno": errno.EFAULT}
+        remedy = "caller memory is closed to this process; grant it CAP_SYS_PTRACE"
+        log.error("%s (%s)", remedy, failure, extra=said)
         return errno.EFAULT
     log.exception("a bug, answered with EIO", exc_info=failure)
     return errno.EIO
