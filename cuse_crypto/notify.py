@@ -7,10 +7,13 @@ import array
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterable
 
 FIRST = 3
 """SD_LISTEN_FDS_START"""
+_PATIENCE = struct.pack("ll", 3, 0)
+"""A timeval."""
 
 
 def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
@@ -39,16 +42,21 @@ class Supervisor:
         if address:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
                 sock.connect(address)
                 self._socket = sock
             except OSError:
                 sock.close()
 
-    def tell(self, *assignments: str) -> None:
-        """``READY=1`` and its like; nothing happens where nobody wants to hear it."""
+    def tell(self, *assignments: str, wait: bool = True) -> None:
+        """``READY=1`` and its like; nothing happens where nobody wants to hear it.
+
+        ``wait``: for one who has much to hear, a few seconds.
+        """
         if self._socket:
             with contextlib.suppress(OSError):
-                self._socket.send("\n".join(assignments).encode())
+                flags = 0 if wait else socket.MSG_DONTWAIT
+                self._socket.send("\n".join(assignments).encode(), flags)
 
     def close(self) -> None:
         """Nothing more will be said."""

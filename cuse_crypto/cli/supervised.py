@@ -41,7 +41,7 @@ async def _reassure(
     while True:
         was_well, well = well, is_alive()
         if well:
-            supervisor.tell("WATCHDOG=1")
+            supervisor.tell("WATCHDOG=1", wait=False)
         elif was_well:
             log.error("nobody takes the requests that wait; the watchdog is to hear nothing")
         await trio.sleep(pause)

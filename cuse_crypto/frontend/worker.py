@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cuse_crypto import journal
 from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
@@ -27,6 +26,7 @@ from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.tickets import Answered, Ticket
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.journal import here
 from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.area import KEPT
 
@@ -73,7 +73,7 @@ class Worker(Inode):
         """Serve until the channel ends."""
         crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
-        journal.here.doing = describing(buffer, self._server.api)
+        here.doing = describing(buffer, self._server.api)
         vector, express, readers = [buffer], self._express.serve, crew.readers
         if self._server.limits.values[RATE]:
             # What goes the short way is not counted.

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cuse_crypto
 from cuse_crypto.errors import Failure
-from cuse_crypto.service.program import Program
+from cuse_crypto.service.program import PACKAGE, Program
 
 CONFIGURATION = Path("/etc/cuse-crypto.toml")
 UNITS = Path("/etc/systemd/system")
@@ -29,11 +28,10 @@ class File(NamedTuple):
 
 def source(name: str) -> str:
     """A text of the folder ``systemd``: in the package, or beside it where it was not built."""
-    package = Path(cuse_crypto.__file__).parent
-    for folder in (package / "systemd", package.parent / "systemd"):
+    for folder in (PACKAGE / "systemd", PACKAGE.parent / "systemd"):
         if (folder / name).is_file():
             return (folder / name).read_text()
-    raise Failure(f"{package / 'systemd' / name} is missing; install cuse-crypto anew")
+    raise Failure(f"{PACKAGE / 'systemd' / name} is missing; install cuse-crypto anew")
 
 
 def units(program: Program, configuration: Path = CONFIGURATION) -> Iterator[File]:

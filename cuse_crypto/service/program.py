@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cuse_crypto
 from cuse_crypto.errors import Failure
 
+PACKAGE = Path(__file__).parent.parent
 HOMES = Path("/home"), Path("/root"), Path("/run/user")
 TEMPORARY = Path("/tmp"), Path("/var/tmp")
 """These and HOMES a service sees empty, but for what it is shown."""
@@ -28,7 +28,7 @@ class Program(NamedTuple):
         module = (sys.executable, "-P", "-m", "cuse_crypto")
         command = (str(script),) if os.access(script, os.X_OK) else module
         # Of an editable installation the package lies elsewhere.
-        package = Path(cuse_crypto.__file__).parent.parent
+        package = PACKAGE.parent
         found = Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent
         folders = dict.fromkeys([*found, package, Path(os.path.realpath(package))])
         outer = (one for one in folders if not any(_below(one, other) for other in folders))

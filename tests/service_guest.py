@@ -1,0 +1,179 @@
+"""What tests/test_service.py has done inside the guest that systemd boots: one phase a boot.
+
+    python service_guest.py PHASE PROGRAM STEADY
+
+Alone in its process: only the standard library, for everything takes long there. Prints one line of
+JSON: what was seen.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NODES = Path("/dev/cryptodev0"), Path("/dev/cryptodev1")
+DEVICE = "cuse-crypto-device@cryptodev0.service"
+BACKEND, SOCKET = "cuse-crypto-backend.service", "cuse-crypto-backend.socket"
+WAIT = 60.0
+
+
+def run(*command: str, check: bool = True) -> str:
+    """What it says on both outputs."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        sys.exit(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def eventually(condition: Callable[[], bool], what: str) -> float:
+    """Wait until it holds; how many seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > WAIT:
+            print(run("systemctl", "status", "--no-pager", "cuse-crypto*", check=False))
+            print(run("journalctl", "-b", "--no-pager", "-n", "60", check=False))
+            sys.exit(f"{what} did not come about")
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def snapshot() -> dict[str, Any]:
+    """What an installation may not leave traces in."""
+    return {
+        "etc": {str(path): _content(path) for path in sorted(Path("/etc").rglob("*"))},
+        "units": run("systemctl", "list-unit-files", "--no-pager", "--no-legend").splitlines(),
+        "loaded": sorted(
+            line.split()[0]
+            for line in run(
+                *("systemctl", "list-units", "--all", "--plain", "--no-pager", "--no-legend")
+            ).splitlines()
+        ),
+        "run": sorted(map(str, Path("/run").glob("*"))),
+        "dev": sorted(map(str, Path("/dev").glob("*"))),
+        "state": sorted(map(str, Path("/var/lib").glob("*"))),
+    }
+
+
+def _content(path: Path) -> str:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(path)
+    # passwd-, group- and the like hold what was before the last change: they are meant to.
+    if stat.S_ISREG(status.st_mode) and not path.name.endswith("-"):
+        with contextlib.suppress(OSError):
+            return f"{status.st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return f"{status.st_mode:o}"
+
+
+def install(program: str, *flags: str) -> dict[str, Any]:
+    before = snapshot()
+    said = run(program, "service", "install", "--enable", "--devices", "2", *flags)
+    return {"before": before, "said": said, "nodes": _nodes()}
+
+
+def serve(program: str, steady: str) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    # Where it lies, it may be out of the reach of ordinary users.
+    steady = shutil.copy(steady, "/usr/local/bin/steady")
+    eventually(lambda: all(node.exists() for node in NODES) and _active(), "the device")
+    eventually(lambda: _mode(NODES[0]) == "crw-rw----", "its mode")
+    seen["nodes"] = _nodes()
+    run("useradd", "--no-create-home", "--groups", "crypto", "member")
+    run("useradd", "--no-create-home", "stranger")
+    seen["stranger"] = errno.errorcode.get(_opened_by("stranger"), "")
+    as_member = ["runuser", "-u", "member", "--"]
+    seen["member"] = json.loads(run(*as_member, steady, str(NODES[0]), "20", "cipher", "7"))
+    working = subprocess.Popen(
+        [*as_member, steady, str(NODES[0]), "0", "cipher", "8"], stdout=subprocess.PIPE, text=True
+    )
+    assert working.stdout
+    assert working.stdout.readline() == "ready\n"
+    before = _pid(DEVICE)
+    for what in (("kill", "--signal=KILL", BACKEND), ("stop", BACKEND), ("restart", BACKEND)):
+        gone = _pid(BACKEND)
+        run("systemctl", *what)
+        # Whoever works on makes systemd start another one.
+        eventually(lambda gone=gone: _pid(BACKEND) not in (0, gone), "another back end")  # type: ignore[misc]
+    _signal_child(working.pid)
+    seen["through"] = json.loads(working.stdout.read())
+    working.wait()
+    run("systemctl", "stop", SOCKET, BACKEND)
+    seen["alone"] = errno.errorcode.get(_opened_by("member"), "")
+    seen["same"] = _pid(DEVICE) == before and _active()
+    run("systemctl", "start", SOCKET)
+    seen["again"] = json.loads(run(*as_member, steady, str(NODES[0]), "5", "cipher", "9"))
+    seen["log"] = _logged()
+    seen["uid"] = pwd.getpwnam("member").pw_uid
+    seen["status"] = json.loads(run(program, "service", "status", "--json"))
+    run("userdel", "member")
+    run("userdel", "stranger")
+    seen["removed"] = run(program, "service", "remove")
+    seen["after"] = snapshot()
+    seen["users"] = [name for name in ("cuse-crypto", "crypto") if _known(name)]
+    return seen
+
+
+def _known(name: str) -> bool:
+    return f"\n{name}:" in Path("/etc/passwd").read_text() + Path("/etc/group").read_text()
+
+
+def _logged() -> list[dict[str, str]]:
+    """The fields of what the device said of openings that failed."""
+    lines = run("journalctl", "-b", "-o", "json", "-u", DEVICE, f"ERRNO={errno.ENODEV}")
+    return [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+
+
+def _nodes() -> list[str]:
+    return [run("ls", "-l", str(node), check=False) for node in NODES]
+
+
+def _mode(node: Path) -> str:
+    return stat.filemode(node.stat().st_mode)
+
+
+def _active() -> bool:
+    return run("systemctl", "is-active", DEVICE, check=False).strip() == "active"
+
+
+def _pid(unit: str) -> int:
+    return int(run("systemctl", "show", "--property=MainPID", "--value", unit))
+
+
+def _opened_by(user: str) -> int:
+    """The errno that opening the node gives a user; 0 if it is open to it."""
+    row = pwd.getpwnam(user)
+    groups = os.getgrouplist(user, row.pw_gid)
+    pid = os.fork()
+    if not pid:
+        os.setgroups(groups)
+        os.setgid(row.pw_gid)
+        os.setuid(row.pw_uid)
+        try:
+            os.open(NODES[0], os.O_RDWR)
+        except OSError as error:
+            os._exit(error.errno or 255)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _signal_child(parent: int) -> None:
+    """SIGTERM to what runuser started."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for pid in children or [str(parent)]:
+        os.kill(int(pid), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    phase, *arguments = sys.argv[1:]
+    print(json.dumps({"install": install, "serve": serve}[phase](*arguments)))
