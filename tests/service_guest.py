@@ -13,12 +13,12 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ WAIT = 60.0
 
 def run(*command: str, check: bool = True) -> str:
     """What it says on both outputs."""
+    began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(f"{time.monotonic() - began:.1f} s: {' '.join(command)}", flush=True)
     if check and done.returncode:
         sys.exit(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
@@ -51,7 +53,12 @@ def eventually(condition: Callable[[], bool], what: str) -> float:
 def snapshot() -> dict[str, Any]:
     """What an installation may not leave traces in."""
     return {
-        "etc": {str(path): _content(path) for path in sorted(Path("/etc").rglob("*"))},
+        # passwd- and the like hold what was before the last change: they are meant to.
+        "etc": {
+            str(path): _content(path)
+            for path in sorted(Path("/etc").rglob("*"))
+            if not path.name.endswith("-")
+        },
         "units": run("systemctl", "list-unit-files", "--no-pager", "--no-legend").splitlines(),
         "loaded": sorted(
             line.split()[0]
@@ -69,8 +76,7 @@ def _content(path: Path) -> str:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return os.readlink(path)
-    # passwd-, group- and the like hold what was before the last change: they are meant to.
-    if stat.S_ISREG(status.st_mode) and not path.name.endswith("-"):
+    if stat.S_ISREG(status.st_mode):
         with contextlib.suppress(OSError):
             return f"{status.st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return f"{status.st_mode:o}"
@@ -87,13 +93,13 @@ def serve(program: str, steady: str) -> dict[str, Any]:
     # Where it lies, it may be out of the reach of ordinary users.
     steady = shutil.copy(steady, "/usr/local/bin/steady")
     eventually(lambda: all(node.exists() for node in NODES) and _active(), "the device")
-    eventually(lambda: _mode(NODES[0]) == "crw-rw----", "its mode")
+    eventually(lambda: _mode(NODES[0]).endswith("rw-rw----"), "its mode")
     seen["nodes"] = _nodes()
     run("useradd", "--no-create-home", "--groups", "crypto", "member")
     run("useradd", "--no-create-home", "stranger")
     seen["stranger"] = errno.errorcode.get(_opened_by("stranger"), "")
-    as_member = ["runuser", "-u", "member", "--"]
-    seen["member"] = json.loads(run(*as_member, steady, str(NODES[0]), "20", "cipher", "7"))
+    as_member = ["setpriv", "--reuid=member", "--regid=member", "--init-groups"]
+    seen["member"] = _figures(run(*as_member, steady, str(NODES[0]), "20", "cipher", "7"))
     working = subprocess.Popen(
         [*as_member, steady, str(NODES[0]), "0", "cipher", "8"], stdout=subprocess.PIPE, text=True
     )
@@ -104,15 +110,15 @@ def serve(program: str, steady: str) -> dict[str, Any]:
         gone = _pid(BACKEND)
         run("systemctl", *what)
         # Whoever works on makes systemd start another one.
-        eventually(lambda gone=gone: _pid(BACKEND) not in (0, gone), "another back end")  # type: ignore[misc]
-    _signal_child(working.pid)
-    seen["through"] = json.loads(working.stdout.read())
+        eventually(partial(_other_than, gone), "another back end")
+    working.terminate()
+    seen["through"] = _figures(working.stdout.read())
     working.wait()
     run("systemctl", "stop", SOCKET, BACKEND)
     seen["alone"] = errno.errorcode.get(_opened_by("member"), "")
     seen["same"] = _pid(DEVICE) == before and _active()
     run("systemctl", "start", SOCKET)
-    seen["again"] = json.loads(run(*as_member, steady, str(NODES[0]), "5", "cipher", "9"))
+    seen["again"] = _figures(run(*as_member, steady, str(NODES[0]), "5", "cipher", "9"))
     seen["log"] = _logged()
     seen["uid"] = pwd.getpwnam("member").pw_uid
     seen["status"] = json.loads(run(program, "service", "status", "--json"))
@@ -122,6 +128,16 @@ def serve(program: str, steady: str) -> dict[str, Any]:
     seen["after"] = snapshot()
     seen["users"] = [name for name in ("cuse-crypto", "crypto") if _known(name)]
     return seen
+
+
+def _figures(said: str) -> dict[str, Any]:
+    """What tests/c/steady.c reports with its last line."""
+    figures: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return figures
+
+
+def _other_than(pid: int) -> bool:
+    return _pid(BACKEND) not in (0, pid)
 
 
 def _known(name: str) -> bool:
@@ -165,13 +181,6 @@ def _opened_by(user: str) -> int:
             os._exit(error.errno or 255)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def _signal_child(parent: int) -> None:
-    """SIGTERM to what runuser started."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    for pid in children or [str(parent)]:
-        os.kill(int(pid), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ The host's own services stay out of it: nothing is enabled but what systemd itse
 """
 
 import contextlib
+import io
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from tests import virtual_machine
 from tests.virtual_machine import CACHE, EXCHANGE, MODULES, PATH, System
@@ -17,7 +19,7 @@ PROGRAMS = {  # and their Debian packages
     "systemd-analyze": "systemd",
     "udevadm": "udev",
     "mkfs.ext4": "e2fsprogs",
-    "runuser": "util-linux",
+    "setpriv": "util-linux",
     "useradd": "passwd",
 }
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -81,7 +83,9 @@ class Machine:
         self._disk = disk
         self._start = START_FIRST
 
-    def boot(self, command: str, *, timeout: float) -> subprocess.CompletedProcess[str]:
+    def boot(
+        self, command: str, *, timeout: float, progress: TextIO | io.TextIOBase | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Boot, run ``command`` as a service that is the last to start, and shut down in order."""
         disk = str(self._disk).replace(",", ",,")
         system = System(
@@ -95,6 +99,7 @@ class Machine:
         return virtual_machine.run(
             command,
             timeout=timeout,
+            progress=progress,
             system=system,
             qemu_options=("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
         )

@@ -11,6 +11,7 @@ from cuse_crypto.cli import configuration
 from cuse_crypto.cli.configuration import Configuration, OfInstance, configurable
 from cuse_crypto.cli.main import cli
 from cuse_crypto.errors import Failure
+from scripts.configuration_reference import DOCUMENT, updated
 from tests.conftest import PROJECT
 
 
@@ -144,3 +145,8 @@ def test_the_file_that_comes_with_it_is_right() -> None:
     lines = [line.removeprefix("#     ") for line in text.splitlines()]
     examples = "\n".join(lines[lines.index("[device.cryptodev1]") :])
     Configuration(path, examples).check(click.Context(cli), cli)
+
+
+def test_the_reference_is_what_the_parser_says() -> None:
+    text = DOCUMENT.read_text()
+    assert updated(text) == text, "python -m scripts.configuration_reference"

@@ -39,6 +39,7 @@ def set_up(command: str, verbose: bool, fields: dict[str, object]) -> None:
     if journal.wanted():
         with contextlib.suppress(OSError):
             handler = journal.JournalHandler(fields)
+            handler.setFormatter(logging.Formatter("%(message)s"))
     if not verbose:
         handler.addFilter(Sparing())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

@@ -10,6 +10,7 @@ from cuse_crypto.cli.options import announce
 from cuse_crypto.errors import Failure
 
 MOST_DEVICES = 32
+_WIDE = 240
 
 
 @click.group("service")
@@ -101,7 +102,8 @@ def _show(found: list[dict[str, object]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in found[0]:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=True)
     for row in found:
         table.add_row(*(str(value or "") for value in row.values()))
-    Console().print(table)
+    # A narrow terminal wraps lines; a pipe has them whole.
+    Console(width=_WIDE).print(table, soft_wrap=True)
