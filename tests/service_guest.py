@@ -185,4 +185,5 @@ def _opened_by(user: str) -> int:
 
 if __name__ == "__main__":
     phase, *arguments = sys.argv[1:]
-    print(json.dumps({"install": install, "serve": serve}[phase](*arguments)))
+    phases: dict[str, Callable[..., dict[str, Any]]] = {"install": install, "serve": serve}
+    print(json.dumps(phases[phase](*arguments)))

@@ -46,7 +46,7 @@ UPPER = "mkdir -p /dev; mount -t devtmpfs devtmpfs /dev; mount -t ext4 /dev/vda 
 START = f"""\
 rm -f /new/.dockerenv
 units=/new/run/systemd/system
-mkdir -p $units/multi-user.target.wants /new/run/systemd/system-generators
+mkdir -p /new/run/user $units/multi-user.target.wants /new/run/systemd/system-generators
 for unit in {MASKED}; do ln -s /dev/null $units/$unit; done
 for folder in /new/lib /new/usr/local/lib /new/etc; do
     for generator in $folder/systemd/system-generators/*; do

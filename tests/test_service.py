@@ -94,6 +94,17 @@ def test_rules_say_what_the_devices_are_told() -> None:
     ]
 
 
+def test_a_mounted_node_needs_a_view_of_its_own() -> None:
+    def folders(table: dict[str, Any]) -> list[str]:
+        found = (one.path for one in files.others({"device": table}))
+        return [path.parent.name for path in found if path.name == "mounted.conf"]
+
+    assert folders({"node": "cuse"}) == []
+    assert folders({"node": "mounted"}) == ["cuse-crypto-device@.service.d"]
+    only = {"node": "cuse", "cryptodev3": {"node": "mounted"}}
+    assert folders(only) == ["cuse-crypto-device@cryptodev3.service.d"]
+
+
 @pytest.mark.parametrize("command", ["install", "remove", "status"])
 def test_no_systemd(command: str) -> None:
     if systemd.RUNNING.exists():

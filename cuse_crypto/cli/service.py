@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cuse_crypto.cli.configuration import Configuration
 from cuse_crypto.cli.options import announce
 from cuse_crypto.errors import Failure
+
+if TYPE_CHECKING:
+    from cuse_crypto.service.status import Row
 
 MOST_DEVICES = 32
 _WIDE = 240
@@ -42,7 +46,9 @@ def command() -> None:
 def install(ctx: click.Context, enable: bool, devices: int, any_owner: bool) -> None:
     """Put units, rules, users and /etc/cuse-crypto.toml in place; or bring them up to date."""
     from cuse_crypto.service import files, installation, systemd
+    from cuse_crypto.service.installation import TARGET
     from cuse_crypto.service.program import Program
+    from cuse_crypto.service.status import rows
 
     systemd.check_running()
     systemd.check_root()
@@ -53,8 +59,11 @@ def install(ctx: click.Context, enable: bool, devices: int, any_owner: bool) -> 
     installation.write_configuration(announce)
     tables = _checked(ctx, files.CONFIGURATION).tables
     installation.install(program, tables, devices=devices, enable=enable, say=announce)
-    if not enable:
-        announce(f"start it with: systemctl enable --now {installation.TARGET}")
+    if enable:
+        _check_nodes(rows())
+        announce(f"what ran before goes on as it was until: systemctl restart {TARGET}")
+    else:
+        announce(f"start it with: systemctl enable --now {TARGET}")
 
 
 @command.command()
@@ -83,6 +92,10 @@ def status(as_json: bool) -> None:
         _show([row._asdict() for row in found])
     if not found:
         raise Failure("the service is not installed; cuse-crypto service install --enable")
+    _check_nodes(found)
+
+
+def _check_nodes(found: list["Row"]) -> None:
     absent = [row.unit for row in found if "-device@" in row.unit and not row.node]
     if absent:
         raise Failure(f"without a node: {' '.join(absent)}; see journalctl -u {absent[0]}")

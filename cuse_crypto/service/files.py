@@ -16,7 +16,6 @@ RULES = Path("/etc/udev/rules.d/60-cuse-crypto.rules")
 SYSUSERS = Path("/etc/sysusers.d/cuse-crypto.conf")
 TMPFILES = Path("/etc/tmpfiles.d/cuse-crypto.conf")
 DEVICE = "cuse-crypto-device@.service"
-MOUNTED = UNITS / f"{DEVICE}.d" / "mounted.conf"
 
 
 class File(NamedTuple):
@@ -56,9 +55,13 @@ def others(tables: Mapping[str, Any]) -> Iterator[File]:
     """Users, folders and udev's rules, by the tables of the configuration."""
     yield File(SYSUSERS, source("cuse-crypto.sysusers"))
     yield File(TMPFILES, source("cuse-crypto.tmpfiles"))
-    yield File(RULES, rules(tables.get("device", {})))
-    if tables.get("device", {}).get("node") == "mounted":
-        yield File(MOUNTED, source("mounted.conf"))
+    devices = tables.get("device", {})
+    yield File(RULES, rules(devices))
+    kinds = {name: row.get("node") for name, row in devices.items() if isinstance(row, dict)}
+    for name, kind in {"": devices.get("node"), **kinds}.items():
+        if kind == "mounted":
+            folder = UNITS / f"{DEVICE.replace('@', f'@{name}')}.d"
+            yield File(folder / "mounted.conf", source("mounted.conf"))
 
 
 def rules(table: Mapping[str, Any]) -> str:

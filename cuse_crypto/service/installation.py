@@ -45,6 +45,7 @@ def install(
 
     ``tables`` are those of the configuration. What is there already is brought up to date.
     """
+    _check_kernel(tables.get("device", {}))
     record = _Record.read()
     record.note_users()
     wanted = [*files.units(program), *files.others(tables)]
@@ -90,6 +91,17 @@ def remove(*, keep_configuration: bool, say: Say) -> None:
         Path("/run/cuse-crypto").rmdir()
     record.remove_users(say)
     record.remove()
+
+
+def _check_kernel(devices: Mapping[str, Any]) -> None:
+    if devices.get("node") == "mounted" or Path("/sys/class/cuse").exists():
+        return
+    try:
+        systemd.call("modprobe", "--dry-run", "cuse")
+    except Failure:
+        raise Failure(
+            f'this kernel has no CUSE; write node = "mounted" under [device] in {CONFIGURATION}'
+        ) from None
 
 
 def _reload() -> None:
