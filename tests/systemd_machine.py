@@ -43,27 +43,28 @@ UPPER = "mkdir -p /dev; mount -t devtmpfs devtmpfs /dev; mount -t ext4 /dev/vda 
 
 # /run is not on the disk: what is there is for this boot alone. Generators take half a minute, at
 # each reload again; what they would find is not for the guest.
-START = f"""\
-rm -f /new/.dockerenv
-units=/new/run/systemd/system
-mkdir -p /new/run/user $units/multi-user.target.wants /new/run/systemd/system-generators
+PREPARE = f"""\
+rm -f $new/.dockerenv
+units=$new/run/systemd/system
+mkdir -p $new/run/user $units/multi-user.target.wants $new/run/systemd/system-generators
 for unit in {MASKED}; do ln -s /dev/null $units/$unit; done
-for folder in /new/lib /new/usr/local/lib /new/etc; do
+for folder in $new/lib $new/usr/local/lib $new/etc; do
     for generator in $folder/systemd/system-generators/*; do
-        ln -sf /dev/null /new/run/systemd/system-generators/${{generator##*/}}
+        [ -e "$generator" ] || continue
+        ln -sf /dev/null $new/run/systemd/system-generators/${{generator##*/}}
     done
 done
-echo '[Unit]
+echo "[Unit]
 After=multi-user.target
 [Service]
-ExecStart=/bin/sh {EXCHANGE}/init
+ExecStart=/bin/sh $init
 StandardOutput=null
-StandardError=null' >$units/virtual-machine.service
-ln -s ../virtual-machine.service $units/multi-user.target.wants/
-exec switch_root /new {SYSTEMD}"""
+StandardError=null" >$units/the-command.service
+ln -s ../the-command.service $units/multi-user.target.wants/
+"""
 
 # The host's own services are not wanted.
-START_FIRST = f"rm -rf /new/etc/systemd/system/*.wants\n{START}"
+FIRST = "rm -rf $new/etc/systemd/system/*.wants\n"
 
 APPEND = "systemd.unit=multi-user.target systemd.condition-first-boot=0 quiet systemd.show_status=0"
 
@@ -81,7 +82,7 @@ class Machine:
 
     def __init__(self, disk: Path) -> None:
         self._disk = disk
-        self._start = START_FIRST
+        self._prepare = FIRST + PREPARE
 
     def boot(
         self, command: str, *, timeout: float, progress: TextIO | io.TextIOBase | None = None
@@ -91,11 +92,11 @@ class Machine:
         system = System(
             modules=(*MODULES, "virtio_blk", "ext4"),
             upper=UPPER,
-            start=self._start,
+            start=f"new=/new init={EXCHANGE}/init\n{self._prepare}exec switch_root /new {SYSTEMD}",
             append=APPEND,
             finish="systemctl --no-block reboot",
         )
-        self._start = START
+        self._prepare = PREPARE
         return virtual_machine.run(
             command,
             timeout=timeout,

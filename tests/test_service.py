@@ -3,19 +3,20 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.service import files, installation, systemd
 from cuse_crypto.service.program import Program
-from tests import systemd_machine
+from tests import systemd_container, systemd_machine
 from tests.conftest import HERE, Compile
 from tests.test_cli import one_line, run
 
@@ -157,30 +158,59 @@ def test_nothing_to_remove(elsewhere: Path) -> None:
 
 @pytest.mark.vm
 def test_in_a_virtual_machine(compile_c: Compile) -> None:
-    """Installed, booted, used, its back end taken away and given back, removed."""
+    """With a cuse node and udev."""
     reason = systemd_machine.why_not()
     if reason:
         pytest.skip(reason)
-    steady = compile_c(HERE / "c" / "steady.c", "-Wl,--no-as-needed", "-lcrypto")
+    with systemd_machine.machine() as machine:
+        before, seen = _lived(machine, _steady(compile_c), "cuse")
+    _check(before, seen, "c")
+
+
+@pytest.mark.node
+def test_in_a_container(compile_c: Compile) -> None:
+    """With a mounted node, under this kernel."""
+    reason = systemd_container.why_not()
+    if reason:
+        pytest.skip(reason)
+    with systemd_container.container() as container:
+        before, seen = _lived(container, _steady(compile_c), "mounted")
+    _check(before, seen, "-")
+
+
+class Boots(Protocol):
+    """A machine or a container."""
+
+    def boot(self, command: str, *, timeout: float) -> subprocess.CompletedProcess[str]: ...
+
+
+def _steady(compile_c: Compile) -> Path:
+    return compile_c(HERE / "c" / "steady.c", "-Wl,--no-as-needed", "-lcrypto")
+
+
+def _lived(system: Boots, steady: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Installed, booted, used, its back end taken away and given back, removed: what was there
+    before, and what was seen.
+    """
     program = Program.own()
     flags = [] if _is_roots(program) else ["--any-owner"]
-    with systemd_machine.machine() as machine:
 
-        def boot(phase: str, *arguments: str) -> dict[str, Any]:
-            guest = [sys.executable, "-I", "-S", str(HERE / "service_guest.py"), phase]
-            line = [*guest, *program.command[:1], *arguments]
-            done = machine.boot(" ".join(line), timeout=BOOT)
-            assert done.returncode == 0, done.stdout
-            seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return seen
+    def boot(phase: str, *arguments: str) -> dict[str, Any]:
+        guest = [sys.executable, "-I", "-S", str(HERE / "service_guest.py"), phase]
+        done = system.boot(shlex.join([*guest, program.command[0], *arguments]), timeout=BOOT)
+        assert done.returncode == 0, done.stdout
+        seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return seen
 
-        before = boot("install", *flags)["before"]
-        seen = boot("serve", str(steady))
-    for number, listed in enumerate(seen["nodes"]):
-        assert re.match(rf"crw-rw---- 1 root crypto .* /dev/cryptodev{number}\n", listed)
+    before = boot("install", kind, *flags)["before"]
+    return before, boot("serve", str(steady))
+
+
+def _check(before: dict[str, Any], seen: dict[str, Any], kind: str) -> None:
+    assert re.match(kind + r"rw-rw---- 1 root crypto .* /dev/cryptodev0\n", seen["node"])
     assert seen["stranger"] == "EACCES"
     _worked(seen["member"])
-    # Killed, stopped and restarted back ends are missed by nobody.
+    # Killed and stopped back ends are missed by nobody.
     _worked(seen["through"])
     # Without any, the device stays, and says so.
     assert (seen["alone"], seen["same"]) == ("ENODEV", True)
@@ -190,9 +220,9 @@ def test_in_a_virtual_machine(compile_c: Compile) -> None:
     assert entry["CRYPTO_UID"] == str(seen["uid"])
     assert entry["CRYPTO_PID"].isdecimal()
     states = {row["unit"]: row for row in seen["status"]}
-    assert states["cuse-crypto-device@cryptodev1.service"]["state"] == "active (running)"
-    assert states["cuse-crypto-device@cryptodev0.service"]["restarts"] == 0
-    assert "/dev/cryptodev0 (cuse node" in states["cuse-crypto-device@cryptodev0.service"]["says"]
+    device = states["cuse-crypto-device@cryptodev0.service"]
+    assert (device["state"], device["restarts"]) == ("active (running)", 0)
+    assert device["says"].startswith("/dev/cryptodev0 (")
     assert seen["users"] == []
     for name, was in before.items():
         assert seen["after"][name] == was, name

@@ -30,7 +30,7 @@ from cuse_crypto.wire.address import Address
 @click.option(
     "--early",
     is_flag=True,
-    help="Make the node although the back end is not there yet; opening it waits for --patience.",
+    help="Make the node without asking for the back end: who opens it waits for --patience.",
 )
 @node_options
 @limit_options
@@ -71,12 +71,10 @@ async def _serve(address: Address, supervisor: notify.Supervisor, options: dict[
                 limits=limits,
             )
             try:
-                behind = f"engine {server.connect()}"
+                behind = f"back end {address}" if options["early"] else f"engine {server.connect()}"
             except BackendGone as error:
-                if not options["early"]:
-                    remedy = f"start it with: cuse-crypto backend --listen {address}"
-                    raise Failure(f"{error.strerror}; {remedy}") from None
-                behind = str(error.strerror)
+                remedy = f"start it with: cuse-crypto backend --listen {address}"
+                raise Failure(f"{error.strerror}; {remedy}") from None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.run)
                 status = f"{node.path} ({node.kind} node, {reason}; {behind})"
