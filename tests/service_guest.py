@@ -133,6 +133,9 @@ def serve(program: str, steady: str) -> dict[str, Any]:
     seen["same"] = _pid(DEVICE) == before and _active()
     run("systemctl", "start", SOCKET)
     seen["again"] = _figures(run(*as_member, steady, str(NODE), "5", "cipher", "9"))
+    run("systemctl", "kill", "--signal=KILL", DEVICE)
+    eventually(lambda: _pid(DEVICE) not in (0, before) and _active(), "another front end")
+    seen["anew"] = _figures(run(*as_member, steady, str(NODE), "5", "cipher", "10"))
     seen["log"] = _logged()
     seen["uid"] = pwd.getpwnam("member").pw_uid
     seen["status"] = json.loads(run(program, "service", "status", "--json"))

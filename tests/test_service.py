@@ -215,13 +215,15 @@ def _check(before: dict[str, Any], seen: dict[str, Any], kind: str) -> None:
     # Without any, the device stays, and says so.
     assert (seen["alone"], seen["same"]) == ("ENODEV", True)
     _worked(seen["again"])
+    # Killed itself, it is there again.
+    _worked(seen["anew"])
     (entry, *_) = seen["log"]
     assert entry["CRYPTO_DEVICE"] == "cryptodev0"
     assert entry["CRYPTO_UID"] == str(seen["uid"])
     assert entry["CRYPTO_PID"].isdecimal()
     states = {row["unit"]: row for row in seen["status"]}
     device = states["cuse-crypto-device@cryptodev0.service"]
-    assert (device["state"], device["restarts"]) == ("active (running)", 0)
+    assert (device["state"], device["restarts"]) == ("active (running)", 1)
     assert device["says"].startswith("/dev/cryptodev0 (")
     assert seen["users"] == []
     for name, was in before.items():
