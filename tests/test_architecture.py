@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "cuse_crypto/wire":     FOUNDATION | {"cuse_crypto.wire"},
     "cuse_crypto/hardening": FOUNDATION | {"cuse_crypto.hardening"},
     "cuse_crypto/frontend": FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.frontend",
-                                                      "cuse_crypto.notify"},
+                                                      "cuse_crypto.notify",
+                                                      "cuse_crypto.journal"},
     "cuse_crypto/status":   FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.status",
                                                               "cuse_crypto.hardening"},
     "cuse_crypto/board.py": FOUNDATION,
@@ -27,6 +28,7 @@ MAY_IMPORT = {
     "cuse_crypto/bench":    FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.client",
                                           "cuse_crypto.bench", "cuse_crypto.extras",
                                           "cuse_crypto_backend"},
+    "cuse_crypto/service":  FOUNDATION | {"cuse_crypto.service"},
     "backend":              FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.wire",
                                           "cuse_crypto_backend"},
     "chat":                 FOUNDATION - {"cuse_crypto.layout"}

@@ -1,5 +1,6 @@
 """``cuse-crypto device``: the front end alone."""
 
+import contextlib
 import logging
 import signal
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import trio
 
 from cuse_crypto import notify
 from cuse_crypto.cli import renewal
+from cuse_crypto.cli.configuration import OfInstance
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
@@ -24,6 +26,7 @@ from cuse_crypto.cli.options import (
 from cuse_crypto.cli.sandbox import confine_front_end
 from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
 
@@ -40,7 +43,7 @@ def _inherited(context: object, option: object, values: tuple[str, ...]) -> list
     return [(name, int(number)) for name, _, number in pairs]
 
 
-@click.command("device")
+@click.command("device", cls=OfInstance, instance="name")
 @click.option(
     "--backend",
     "addresses",
@@ -51,6 +54,11 @@ def _inherited(context: object, option: object, values: tuple[str, ...]) -> list
     "Of several, one is used at a time, and the next one when that goes. [repeatable]",
 )
 @tls_options
+@click.option(
+    "--early",
+    is_flag=True,
+    help="Make the node without asking for the back end: who opens it waits for --patience.",
+)
 @node_options
 @limit_options
 @sandbox_option
@@ -65,18 +73,21 @@ def command(
     `cuse-crypto upgrade` starts the installed program anew in the same process: whoever has the
     node open does not notice.
     """
-    set_up_process("device", verbose)
+    set_up_process("device", verbose, device=options["name"])
     follow_parent(with_parent)
     tls = credentials(options)
     secured = [address.secured(tls) for address in addresses]
     shown = Shown(addresses, options)
-    try:
-        trio.run(_serve, secured, options, shown)
-    finally:
-        shown.close()
+    with contextlib.closing(shown), contextlib.closing(notify.Supervisor()) as supervisor:
+        trio.run(_serve, secured, supervisor, options, shown)
 
 
-async def _serve(addresses: list[Address], options: dict[str, Any], shown: Shown) -> None:
+async def _serve(
+    addresses: list[Address],
+    supervisor: notify.Supervisor,
+    options: dict[str, Any],
+    shown: Shown,
+) -> None:
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.memory import why_not_direct
@@ -113,7 +124,7 @@ async def _serve(addresses: list[Address], options: dict[str, Any], shown: Shown
                 predecessor=predecessor,
                 board=shown.board,
             )
-            engine = _engine(server, addresses[0], required=not predecessor)
+            engine = _engine(server, addresses[0], required=not (predecessor or options["early"]))
             async with trio.open_nursery() as nursery:
                 await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
@@ -123,8 +134,10 @@ async def _serve(addresses: list[Address], options: dict[str, Any], shown: Shown
                     nursery.start_soon(shown.mount, *about)
                 else:
                     await shown.mount(*about)
-                announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
-                await _first(ended, server.ended)
+                status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
+                announce(f"ready: {status}")
+                async with supervised(supervisor, status, server.pulse.beats):
+                    await _first(ended, server.ended)
                 signalled = ended.is_set()
                 await server.stop()
                 nursery.cancel_scope.cancel()

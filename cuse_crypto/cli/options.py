@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cuse_crypto.cli import logs
 from cuse_crypto.frontend import limits
 from cuse_crypto.wire.address import Address
 from cuse_crypto.wire.tls import Credentials, secured
@@ -213,17 +214,16 @@ def credentials(options: dict[str, Any]) -> Credentials | None:
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 
 
-def set_up_process(command: str, verbose: bool) -> None:
-    """Name the process for ps, and send the log to standard error."""
+def set_up_process(command: str, verbose: bool, **fields: object) -> None:
+    """Name the process for ps, and send the log to standard error or to the journal.
+
+    ``fields`` are keys of ``journal.FIELDS``, for all that it says.
+    """
     import setproctitle
 
     words = [word for word in sys.argv[1:] if not word.startswith("--inherit=")]
     setproctitle.setproctitle(" ".join(["cuse-crypto", *words]))
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format=f"cuse-crypto {command}: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(command, verbose, fields)
 
 
 def announce(text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import trio
 
+from cuse_crypto.cli.configuration import VARIABLE
 from cuse_crypto.cli.keeper import Keeper
 from cuse_crypto.cli.options import (
     engine_option,
@@ -46,6 +47,8 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
     they are killed.
     """
     set_up_process("up", verbose)
+    # The children are told everything here.
+    os.environ[VARIABLE] = os.devnull
     checked_name(options["name"])
     pick(options["kind"])
     with _runtime_folder() as folder:

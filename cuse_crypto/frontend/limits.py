@@ -158,4 +158,5 @@ class Account:
             log.warning(
                 "uid %d %s: more than %d %s (--%s)",
                 *(self.uid, how, self._values[row], row.what, row.name),
+                extra={"uid": self.uid, "errno": row.errno},
             )

@@ -16,6 +16,7 @@ from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
 from cuse_crypto.frontend.limits import Limits
 from cuse_crypto.frontend.patrol import Patrol
+from cuse_crypto.frontend.pulse import Pulse
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.route import Route
 from cuse_crypto.frontend.succession import Inherited, Succession
@@ -82,6 +83,7 @@ class Server:
         """Of the workers."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
+        self.pulse = Pulse(node.channel.fd, self.crew, self._queues, self._under_way)
         self.ended = trio.Event()
         """Set when the node is gone, whoever took it away."""
         for message in self.succession.begin(predecessor.again if predecessor else ()):
@@ -91,6 +93,9 @@ class Server:
         mine = node.attributes
         self.files.ledger.change(mode=mine.mode, uid=mine.uid, gid=mine.gid)
         self._estate.keep_node(node, self.files.ledger)
+
+    def _under_way(self) -> object:
+        return list(self.tickets), list(self.short)
 
     def connect(self) -> str:
         """Meet the back end; the name of its engine. BackendGone if it is not there."""

@@ -15,6 +15,7 @@ from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
+from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.inode import Inode
@@ -27,6 +28,7 @@ from cuse_crypto.frontend.tickets import Answered, Ticket
 from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.journal import here
 from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.area import KEPT
 
@@ -77,6 +79,7 @@ class Worker(Inode):
         """Serve until the channel ends."""
         crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
+        here.doing = describing(buffer, self._server.api)
         vector, express, readers = [buffer], self._express.serve, crew.readers
         if self._server.limits.values[RATE]:
             # What goes the short way is not counted.
@@ -225,7 +228,7 @@ class Worker(Inode):
         except BaseException as error:
             server.files.release(file.fh)
             if isinstance(error, BackendGone):
-                log.error("%s", error.strerror)
+                log.error("%s", error.strerror, extra={"errno": errno.ENODEV})
                 ticket.settle()
                 raise OSError(errno.ENODEV, "no back end") from error
             if isinstance(error, Answered):
@@ -362,10 +365,12 @@ def errno_of(failure: Exception) -> int:
     """The one place where an exception becomes what a caller sees."""
     if isinstance(failure, OSError) and failure.errno:
         if isinstance(failure, BackendGone):
-            log.error("%s", failure.strerror)
+            log.error("%s", failure.strerror, extra={"errno": failure.errno})
         return failure.errno
     if isinstance(failure, Unreachable):
-        log.error("caller memory is closed to this process; grant it CAP_SYS_PTRACE (%s)", failure)
+        said = {"errno": errno.EFAULT}
+        remedy = "caller memory is closed to this process; grant it CAP_SYS_PTRACE"
+        log.error("%s (%s)", remedy, failure, extra=said)
         return errno.EFAULT
     log.exception("a bug, answered with EIO", exc_info=failure)
     return errno.EIO
