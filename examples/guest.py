@@ -267,6 +267,11 @@ def show(folder: Path) -> None:
         )
         digest = two.ask("hash", text=TEXT.hex())["digest"]
         check(digest == hashlib.sha256(TEXT).hexdigest(), "a hash in two steps is right")
+        killed = two.ask("kill", key=KEY.hex(), iv=IV.hex(), text=TEXT.hex())
+        check(
+            bytes.fromhex(killed["secret"]) == encrypted(TEXT),
+            "what a killed front end has left in the port does not confuse the next one",
+        )
         server = stack.enter_context(Process([chat_server, "0", node]))
         port = int(server.hear().removeprefix("listening on port "))
         talk_with(one, server, chat_client, port)

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ busybox ip link set dev eth0 up
 busybox ip addr add 10.0.2.15/24 dev eth0
 """
 HANDLES = 8
+MUCH = 1 << 20
 
 
 class Inside:
@@ -36,16 +38,7 @@ class Inside:
 
     def device(self, key: str, iv: str, text: str) -> dict[str, Any]:
         """Serve the node from the host's back end, and encrypt."""
-        words = ["device", "--backend", PORT, "--node", "cuse", "--patience", "30"]
-        device = subprocess.Popen(
-            [sys.executable, "-m", "cuse_crypto", *words], stdout=subprocess.PIPE, text=True
-        )
-        self._stack.callback(device.wait, 60)
-        self._stack.callback(device.terminate)
-        assert device.stdout
-        ready = device.stdout.readline()
-        if not ready.startswith("ready: "):
-            raise OSError("the device has not come up")
+        self._serve()
         is_device = stat.S_ISCHR(os.stat(NODE).st_mode)
         opened = self._stack.enter_context(CryptoDevice(NODE))
         self._session = opened.cipher("aes-cbc", bytes.fromhex(key))
@@ -54,6 +47,37 @@ class Inside:
             "ses": self._session.id,
             **self.again(iv, text),
         }
+
+    def kill(self, key: str, iv: str, text: str) -> dict[str, Any]:
+        """SIGKILL to the front end while it has much to do; what the next one makes of it."""
+        began = threading.Event()
+        working = threading.Thread(target=self._work, args=[began])
+        working.start()
+        began.wait()
+        self._device.kill()
+        working.join()
+        self._session = None
+        self._stack.close()
+        return self.device(key, iv, text)
+
+    def _work(self, began: threading.Event) -> None:
+        with contextlib.suppress(OSError), CryptoDevice(NODE) as opened:
+            session = opened.cipher("aes-cbc", bytes(16))
+            while True:
+                session.encrypt(bytes(MUCH), iv=bytes(16))
+                began.set()
+
+    def _serve(self) -> None:
+        words = ["device", "--backend", PORT, "--node", "cuse", "--patience", "30"]
+        self._device = device = subprocess.Popen(
+            [sys.executable, "-m", "cuse_crypto", *words], stdout=subprocess.PIPE, text=True
+        )
+        self._stack.callback(device.wait, 60)
+        self._stack.callback(device.terminate)
+        assert device.stdout
+        ready = device.stdout.readline()
+        if not ready.startswith("ready: "):
+            raise OSError("the device has not come up")
 
     def again(self, iv: str, text: str) -> dict[str, Any]:
         """Encrypt once more."""

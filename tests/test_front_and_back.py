@@ -21,6 +21,7 @@ from cuse_crypto.frontend.files import OpenFile, OpenFiles, Session
 from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.frontend.route import Route
 from cuse_crypto.fuse.protocol import IoctlFlag
 from cuse_crypto.layout import Layout
 from cuse_crypto.wire.address import Address
@@ -99,8 +100,8 @@ class FakeMemory:
 class Caller:
     """A program that makes ioctls of one worker."""
 
-    def __init__(self, address: Address, shared: bool = True) -> None:
-        self.queue = Queue(address, os.urandom(16), 0, deadline=5, shared=shared)
+    def __init__(self, to: Route | Address, shared: bool = True, guest: bytes = b"") -> None:
+        self.queue = Queue(to, guest or os.urandom(16), 0, deadline=5, shared=shared)
         self.arena = self.queue.arena
         self.memory = FakeMemory(self.arena)
         self.marshal = Cryptodev(ioctls.IOCTLS, self.queue)

@@ -33,4 +33,4 @@ def test_the_example(pytestconfig: pytest.Config) -> None:
             said.append(line.strip())
         status = running.wait(SECONDS)
     assert status == 0
-    assert sum(line.startswith("seen: ") for line in said) == 9
+    assert sum(line.startswith("seen: ") for line in said) == 10

@@ -245,6 +245,17 @@ class Queue:
         return met.connection
 
     def _meet(self) -> Met:
+        """Connect, and say HELLO."""
+        try:
+            return self._meet_once()
+        except (ConnectionLost, PeerError):
+            if not (self._connection and self._connection.outlives):
+                raise
+            # What another one had left in the stream is gone with that connection.
+            self.close()
+            return self._meet_once()
+
+    def _meet_once(self) -> Met:
         if self._ended.is_set():
             raise ConnectionLost("the device is being removed")
         try:

@@ -29,6 +29,8 @@ class Connection:
 
     area: memoryview | None = None
     """Where the peer puts segments that do not come with their message."""
+    outlives = False
+    """What it goes through was there before, and may hold what others have left."""
     rest = 0.0
     """Seconds that a peer may be silent in the middle of a message, where there is no deadline."""
 

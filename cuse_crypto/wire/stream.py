@@ -67,6 +67,8 @@ class Stream:
 class StreamConnection(Connection):
     """A queue's part in a stream: to send takes the turn, to receive gives it back."""
 
+    outlives = True
+
     def __init__(self, stream: Stream, timeout: float, deadline: float) -> None:
         """OSError if the stream cannot be opened within ``timeout`` seconds."""
         self._stream = stream
