@@ -18,8 +18,8 @@ from cuse_crypto.status.wishes import Wishes
 
 TICK = 0.02
 """Seconds between two looks at the rings."""
-ROOM = 1 << 20
-"""Bytes of a reader's queue, beyond one line of any length."""
+ROOM, ROOM_FOR_DATA = 1 << 20, 64 << 20
+"""Bytes of a reader's queue, and of one that wants data; beyond one line of any length."""
 BATCH = 10
 """Records between two chances for others."""
 _KNOWN = 4096
@@ -55,7 +55,7 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """For one more line."""
-        return self._size < ROOM
+        return self._size < (ROOM_FOR_DATA if self.wishes.data or self.wishes.keys else ROOM)
 
     @property
     def ready(self) -> bool:
