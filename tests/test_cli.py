@@ -81,7 +81,16 @@ def test_doctor() -> None:
     report = json.loads(done.stdout)
     looked = {row["what"] for row in report["findings"]}
     assert looked == {
-        *("CUSE", "FUSE", "caller memory", "host /dev/crypto", "AF_ALG", "libseccomp", "systemd")
+        *(
+            "CUSE",
+            "FUSE",
+            "caller memory",
+            "host /dev/crypto",
+            "AF_ALG",
+            "pyfuse3",
+            "libseccomp",
+            "systemd",
+        )
     }
     for row in report["findings"]:
         assert row["works"] == (row["problem"] is None)
