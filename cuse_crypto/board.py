@@ -44,7 +44,7 @@ SEATS = 16384
 """Sessions that are shown, at most."""
 _OPERATIONS, _BYTES, _STATE, _FILE, _NUMBER, _ALGORITHMS, _WHO, _BEGAN = range(_SEAT)
 
-RING = 4 << 20
+RING = 8 << 20
 """Bytes of a worker's ring. What it has not touched takes no memory."""
 _HEAD = struct.Struct("<II")
 """Before a record: its length and its check sum."""
@@ -53,6 +53,10 @@ _RECORD = _HEAD.size
 
 _libc = ctypes.CDLL(None)
 _libc.munlock.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+
+
+MAP_NORESERVE = 0x4000
+"""asm-generic/mman-common.h, the same on x86-64 and aarch64."""
 
 
 class Seat(NamedTuple):
@@ -78,7 +82,8 @@ class Board:
         self.workers = workers
         self._seats = _HEADER + workers * _REGION
         self._rings = self._seats + SEATS * _SEAT * WORD
-        self._map = mmap.mmap(-1, self._rings + workers * RING * traced)
+        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        self._map = mmap.mmap(-1, self._rings + workers * RING * traced, flags=flags)
         self._map.madvise(mmap.MADV_NOHUGEPAGE)
         self._start = ctypes.c_char.from_buffer(self._map)
         self.traced = traced

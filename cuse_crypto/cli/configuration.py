@@ -123,15 +123,16 @@ class Configuration:
 
     def _check(self, command: click.Command, option: click.Option, keys: Keys, value: Any) -> None:
         wanted = _wanted(option)
-        if option.multiple:
-            good = isinstance(value, list) and all(_is(one, wanted) for one in value)
+        if option.multiple and isinstance(value, list):
+            good = all(_is(one, wanted) for one in value)
         else:
             good = _is(value, wanted)
         if not good:
-            kind = _WORDS[wanted] + (" in a list" if option.multiple else "")
+            kind = _WORDS[wanted] + (", or a list of that" if option.multiple else "")
             raise self.wrong(keys, f"{keys[-1]} is to be {kind}, and not {value!r}")
         try:
-            option.type_cast_value(click.Context(command, info_name=keys[0]), value)
+            several = [value] if option.multiple and not isinstance(value, list) else value
+            option.type_cast_value(click.Context(command, info_name=keys[0]), several)
         except click.BadParameter as error:
             raise self.wrong(keys, f"{keys[-1]}: {error.message}") from None
 

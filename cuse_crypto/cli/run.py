@@ -66,7 +66,7 @@ def command(
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until it is the program it has nothing to clean up.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox), "--with-parent"]
+    flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox), f"--with-parent={os.getpid()}"]
     backend = ["backend", "--engine", engine, *(["--user", user] if user else []), *flags]
     device = ["device", "--name", NODE, "--node", "mounted", "--mode", "666", *flags]
     device += ["--owner", str(os.geteuid()), "--group", str(os.getegid())]

@@ -135,7 +135,7 @@ def _sparks(view: View, width: int) -> list[tuple[str, int]]:
 
 def _short(value: float) -> str:
     """At most seven characters."""
-    if value and value < 100:
+    if value < 100 and value % 1:
         return f"{value:.1f}"
     for unit in ("", "k", "M", "G"):
         if value < 100_000:

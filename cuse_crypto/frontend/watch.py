@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 HASHED = 1024
 """So many bytes of a segment, from its start, go into what is shown of it."""
-LONGEST = 2 << 20
+LONGEST = 6 << 20
 """Bytes of one ioctl; those beyond are not written down."""
 _SALT = os.urandom(16)
 """So that what is shown of a segment can be compared with another one, but not guessed."""

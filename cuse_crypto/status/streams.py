@@ -5,6 +5,7 @@ told in its stream.
 """
 
 import json
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,8 @@ from cuse_crypto.status.wishes import Wishes
 
 TICK = 0.02
 """Seconds between two looks at the rings."""
-ROOM = 1 << 20
-"""Bytes of a reader's queue, beyond one line of any length."""
+ROOM, ROOM_FOR_DATA = 1 << 20, 64 << 20
+"""Bytes of a reader's queue, and of one that wants data; beyond one line of any length."""
 BATCH = 10
 """Records between two chances for others."""
 _KNOWN = 4096
@@ -55,7 +56,7 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """For one more line."""
-        return self._size < ROOM
+        return self._size < (ROOM_FOR_DATA if self.wishes.data or self.wishes.keys else ROOM)
 
     @property
     def ready(self) -> bool:
@@ -114,6 +115,7 @@ class Streams:
         self._streams: list[Stream] = []
         self._wanted = trio.Event()
         self._dropped = 0
+        self._held: list[Record] = []
         self._pids: OrderedDict[int, int] = OrderedDict()
         self._api = ""
         self.written = 0
@@ -125,6 +127,7 @@ class Streams:
         if not self._streams:
             for ring in self._rings:
                 ring.skip()
+            self._held = []
             self._dropped = self._board.total(DROPPED)
             self._api = self._board.told().get("api", "cryptodev")
         self._streams.append(stream)
@@ -163,8 +166,7 @@ class Streams:
             self._pids.clear()
 
     async def _look(self) -> None:
-        records = [load(data) for ring in self._rings for data in ring.take()]
-        records.sort(key=lambda record: record.time + record.took)
+        records = self._in_order()
         for index, record in enumerate(records):
             self._hand_out(record)
             if not index % BATCH:
@@ -174,6 +176,17 @@ class Streams:
             for stream in self._streams:
                 stream.drop(dropped - self._dropped)
         self._dropped = dropped
+
+    def _in_order(self) -> list[Record]:
+        """What has come, but for what ended after the look began: of another ring, which was looked
+        at before, there may be something that ended earlier. That is for the next look.
+        """
+        horizon = time.time_ns() - int(TICK * 1e9)
+        records, self._held = self._held, []
+        for data in (data for ring in self._rings for data in ring.take()):
+            record = load(data)
+            (records if _end(record) <= horizon else self._held).append(record)
+        return sorted(records, key=_end)
 
     def _hand_out(self, record: Record) -> None:
         pid = self._pid(record.thread)
@@ -200,6 +213,10 @@ class Streams:
             if len(self._pids) > _KNOWN:
                 self._pids.popitem(last=False)
         return self._pids[thread]
+
+
+def _end(record: Record) -> int:
+    return record.time + record.took
 
 
 def _process_of(thread: int) -> int:
