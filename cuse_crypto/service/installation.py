@@ -21,6 +21,7 @@ RECORD = Path("/var/lib/cuse-crypto/installed.json")
 USER, GROUP = "cuse-crypto", "crypto"
 TARGET = "cuse-crypto.target"
 ALL = "cuse-crypto*"
+MOST_DEVICES = 32
 
 Say = Callable[[str], None]
 
@@ -39,10 +40,11 @@ def write_configuration(say: Say) -> None:
 
 
 def install(
-    program: Program, tables: Mapping[str, Any], *, devices: int, enable: bool, say: Say
+    program: Program, tables: Mapping[str, Any], *, devices: int | None, enable: bool, say: Say
 ) -> None:
     """Put everything in its place; with ``enable`` start it, now and whenever the machine does.
 
+    ``devices``: so many; None for those that there are, or one.
     ``tables`` are those of the configuration. What is there already is brought up to date.
     """
     _check_kernel(tables.get("device", {}))
@@ -56,10 +58,7 @@ def install(
     systemd.call("systemd-sysusers", str(files.SYSUSERS))
     systemd.call("systemd-tmpfiles", "--create", str(files.TMPFILES))
     _reload()
-    instances = [device_unit(number) for number in range(devices)]
-    surplus = [name for name in _enabled("cuse-crypto-device@*") if name not in instances]
-    if surplus:
-        systemd.systemctl("disable", "--now", *surplus)
+    instances = _instances(devices)
     backends = [name for name, row in tables.get("backend", {}).items() if isinstance(row, dict)]
     sockets = [f"cuse-crypto-backend@{name}.socket" for name in backends]
     systemd.systemctl("enable", *instances)
@@ -91,6 +90,18 @@ def remove(*, keep_configuration: bool, say: Say) -> None:
         Path("/run/cuse-crypto").rmdir()
     record.remove_users(say)
     record.remove()
+
+
+def _instances(devices: int | None) -> list[str]:
+    """The devices that are to be enabled; those numbered beyond ``devices`` are ended."""
+    enabled = _enabled("cuse-crypto-device@*")
+    if devices is None:
+        return enabled or [device_unit(0)]
+    numbered = [device_unit(number) for number in range(MOST_DEVICES)]
+    surplus = [name for name in enabled if name in numbered[devices:]]
+    if surplus:
+        systemd.systemctl("disable", "--now", *surplus)
+    return numbered[:devices]
 
 
 def _check_kernel(devices: Mapping[str, Any]) -> None:
