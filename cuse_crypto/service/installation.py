@@ -128,6 +128,13 @@ def _enabled(pattern: str) -> list[str]:
     return sorted({path.name for path in found if path.is_symlink()})
 
 
+def _known(look_up: Callable[[str], object], name: str) -> bool:
+    with contextlib.suppress(KeyError):
+        look_up(name)
+        return True
+    return False
+
+
 class _Record:
     """What has been made that was not there before."""
 
@@ -154,15 +161,9 @@ class _Record:
 
     def note_users(self) -> None:
         """Users and groups that are not there yet are going to be ours."""
-        with contextlib.suppress(KeyError):
-            pwd.getpwnam(USER)
-            return
-        self.users = [USER]
-        for name in (USER, GROUP):
-            try:
-                grp.getgrnam(name)
-            except KeyError:
-                self.groups.append(name)
+        if not _known(pwd.getpwnam, USER):
+            self.users = [USER]
+        self.groups += [name for name in (USER, GROUP) if not _known(grp.getgrnam, name)]
 
     def write(self, file: File) -> None:
         """Make or replace one file, all at once."""
@@ -200,10 +201,9 @@ class _Record:
         """Those that were made for the service."""
         for program, names in (("userdel", self.users), ("groupdel", self.groups)):
             for name in names:
-                known = pwd.getpwnam if program == "userdel" else grp.getgrnam
+                look_up = pwd.getpwnam if program == "userdel" else grp.getgrnam
                 # userdel takes a user's own group along.
-                with contextlib.suppress(KeyError):
-                    known(name)
+                if _known(look_up, name):
                     systemd.call(program, name)
                     say(f"{program} {name}")
 
