@@ -87,19 +87,44 @@ def _content(path: Path) -> str:
 
 def install(program: str, kind: str, *flags: str) -> dict[str, Any]:
     before = snapshot()
-    refused = ""
     if kind == "mounted":
-        # There is no CUSE: the first attempt says what to do.
-        refused = run(program, "service", "install", "--enable", *flags, check=False)
-        said = 'write node = "mounted" under [device] in /etc/cuse-crypto.toml'
-        assert refused.rstrip().endswith(said), refused
-        text = CONFIGURATION.read_text()
-        CONFIGURATION.write_text(text.replace('node = "cuse"', 'node = "mounted"'))
+        _install_elsewhere(program, *flags)
     run(program, "service", "install", "--enable", *flags)
     with CONFIGURATION.open("a") as file:
         # Emulated, a back end takes long to start.
         file.write("\n[device.cryptodev0]\ndeadline = 300\n")
     return {"before": before}
+
+
+def _install_elsewhere(program: str, *flags: str) -> None:
+    """Where there is no CUSE; what follows that takes too long in an emulated machine."""
+    attempt = program, "service", "install", "--enable", *flags
+    said = 'write node = "mounted" under [device] in /etc/cuse-crypto.toml'
+    assert run(*attempt, check=False).rstrip().endswith(said)
+    text = CONFIGURATION.read_text().replace('node = "cuse"', 'node = "mounted"')
+    second = '[device.cryptodev1]\nbackend = "unix:/run/cuse-crypto/quick.sock"\nmode = "0666"\n'
+    CONFIGURATION.write_text(f'{text}{second}[backend.quick]\nengine = "nul"\n')
+    line = len(CONFIGURATION.read_text().splitlines())
+    said = f"cuse-crypto: {CONFIGURATION}:{line}: engine: 'nul' is not one of "
+    assert run(*attempt, check=False).startswith(said)
+    CONFIGURATION.write_text(CONFIGURATION.read_text().replace('"nul"', '"null"'))
+    run(*attempt, "--devices", "2")
+    assert _mode(NODE) == "-rw-rw----"
+    node = NODE.with_name("cryptodev1")
+    assert _mode(node) == "-rw-rw-rw-"
+    node.open("rb", buffering=0).close()
+    says = run("systemctl", "show", "--property=StatusText", "cuse-crypto-backend@quick.service")
+    assert "(engine null, as asked)" in says, says
+    run("systemctl", "stop", "cuse-crypto.target")
+    assert not NODE.exists()
+    assert not node.exists()
+    # One again: the other one goes.
+    CONFIGURATION.write_text(text)
+    run(*attempt)
+    assert node.exists()
+    run(*attempt, "--devices", "1")
+    assert NODE.exists()
+    assert not node.exists()
 
 
 def serve(program: str, steady: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_units_know_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     text = next(one.text for one in files.units(program) if one.path.name == files.DEVICE)
     line = 'ExecStart="/root/a venv/bin/100%%" -m x --config /etc/cuse-crypto.toml device --name %i'
     assert line in text.splitlines()
-    assert "ProtectHome=tmpfs\nBindReadOnlyPaths=/root/a venv\n" in text
+    assert 'ProtectHome=tmpfs\nBindReadOnlyPaths="/root/a venv"\n' in text
     outside = Program(("/opt/y/bin/cuse-crypto",), (Path("/opt/y"), Path("/usr")))
     text = next(one.text for one in files.units(outside) if one.path.name == files.DEVICE)
     assert "ProtectHome=yes\nProtectClock" in text

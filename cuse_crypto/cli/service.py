@@ -9,11 +9,11 @@ import click
 from cuse_crypto.cli.configuration import Configuration
 from cuse_crypto.cli.options import announce
 from cuse_crypto.errors import Failure
+from cuse_crypto.service.installation import MOST_DEVICES
 
 if TYPE_CHECKING:
     from cuse_crypto.service.status import Row
 
-MOST_DEVICES = 32
 _WIDE = 240
 
 
@@ -33,9 +33,8 @@ def command() -> None:
 @click.option(
     "--devices",
     type=click.IntRange(1, MOST_DEVICES),
-    default=1,
-    show_default=True,
-    help="So many: /dev/cryptodev0 and on, one process each.",
+    default=None,
+    help="So many: /dev/cryptodev0 and on, one process each. Else those that there are, or one.",
 )
 @click.option(
     "--any-owner",
@@ -43,7 +42,7 @@ def command() -> None:
     help="Also from folders in which others than root may write: they become root by that.",
 )
 @click.pass_context
-def install(ctx: click.Context, enable: bool, devices: int, any_owner: bool) -> None:
+def install(ctx: click.Context, enable: bool, devices: int | None, any_owner: bool) -> None:
     """Put units, rules, users and /etc/cuse-crypto.toml in place; or bring them up to date."""
     from cuse_crypto.service import files, installation, systemd
     from cuse_crypto.service.installation import TARGET

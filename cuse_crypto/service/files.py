@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.service.program import PACKAGE, Program
+from cuse_crypto.service.program import PACKAGE, Program, quoted
 
 CONFIGURATION = Path("/etc/cuse-crypto.toml")
 UNITS = Path("/etc/systemd/system")
@@ -39,7 +39,7 @@ def units(program: Program, configuration: Path = CONFIGURATION) -> Iterator[Fil
         "PROGRAM": program.spelled,
         "CONFIG": str(configuration),
         "PROTECT_HOME": "tmpfs" if program.in_homes else "yes",
-        "SHOWN": "\n".join(f"BindReadOnlyPaths={path}" for path in program.hidden()),
+        "SHOWN": "\n".join(f"BindReadOnlyPaths={quoted(str(path))}" for path in program.hidden()),
     }
     only = {"BACKEND": "backend", "CHOICE": "", "OF_INSTANCE": "", "AT": ""}
     named = {"BACKEND": "%i", "CHOICE": " --instance %i", "OF_INSTANCE": " %i", "AT": "@%i"}

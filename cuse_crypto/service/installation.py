@@ -21,6 +21,7 @@ RECORD = Path("/var/lib/cuse-crypto/installed.json")
 USER, GROUP = "cuse-crypto", "crypto"
 TARGET = "cuse-crypto.target"
 ALL = "cuse-crypto*"
+MOST_DEVICES = 32
 
 Say = Callable[[str], None]
 
@@ -39,10 +40,11 @@ def write_configuration(say: Say) -> None:
 
 
 def install(
-    program: Program, tables: Mapping[str, Any], *, devices: int, enable: bool, say: Say
+    program: Program, tables: Mapping[str, Any], *, devices: int | None, enable: bool, say: Say
 ) -> None:
     """Put everything in its place; with ``enable`` start it, now and whenever the machine does.
 
+    ``devices``: so many; None for those that there are, or one.
     ``tables`` are those of the configuration. What is there already is brought up to date.
     """
     _check_kernel(tables.get("device", {}))
@@ -56,10 +58,7 @@ def install(
     systemd.call("systemd-sysusers", str(files.SYSUSERS))
     systemd.call("systemd-tmpfiles", "--create", str(files.TMPFILES))
     _reload()
-    instances = [device_unit(number) for number in range(devices)]
-    surplus = [name for name in _enabled("cuse-crypto-device@*") if name not in instances]
-    if surplus:
-        systemd.systemctl("disable", "--now", *surplus)
+    instances = _instances(devices)
     backends = [name for name, row in tables.get("backend", {}).items() if isinstance(row, dict)]
     sockets = [f"cuse-crypto-backend@{name}.socket" for name in backends]
     systemd.systemctl("enable", *instances)
@@ -93,6 +92,18 @@ def remove(*, keep_configuration: bool, say: Say) -> None:
     record.remove()
 
 
+def _instances(devices: int | None) -> list[str]:
+    """The devices that are to be enabled; those numbered beyond ``devices`` are ended."""
+    enabled = _enabled("cuse-crypto-device@*")
+    if devices is None:
+        return enabled or [device_unit(0)]
+    numbered = [device_unit(number) for number in range(MOST_DEVICES)]
+    surplus = [name for name in enabled if name in numbered[devices:]]
+    if surplus:
+        systemd.systemctl("disable", "--now", *surplus)
+    return numbered[:devices]
+
+
 def _check_kernel(devices: Mapping[str, Any]) -> None:
     if devices.get("node") == "mounted" or Path("/sys/class/cuse").exists():
         return
@@ -115,6 +126,13 @@ def _enabled(pattern: str) -> list[str]:
     """Units that are enabled; of templates the instances, which systemctl lists only if loaded."""
     found = files.UNITS.glob(f"*.wants/{pattern}")
     return sorted({path.name for path in found if path.is_symlink()})
+
+
+def _known(look_up: Callable[[str], object], name: str) -> bool:
+    with contextlib.suppress(KeyError):
+        look_up(name)
+        return True
+    return False
 
 
 class _Record:
@@ -143,15 +161,9 @@ class _Record:
 
     def note_users(self) -> None:
         """Users and groups that are not there yet are going to be ours."""
-        with contextlib.suppress(KeyError):
-            pwd.getpwnam(USER)
-            return
-        self.users = [USER]
-        for name in (USER, GROUP):
-            try:
-                grp.getgrnam(name)
-            except KeyError:
-                self.groups.append(name)
+        if not _known(pwd.getpwnam, USER):
+            self.users = [USER]
+        self.groups += [name for name in (USER, GROUP) if not _known(grp.getgrnam, name)]
 
     def write(self, file: File) -> None:
         """Make or replace one file, all at once."""
@@ -189,10 +201,9 @@ class _Record:
         """Those that were made for the service."""
         for program, names in (("userdel", self.users), ("groupdel", self.groups)):
             for name in names:
-                known = pwd.getpwnam if program == "userdel" else grp.getgrnam
+                look_up = pwd.getpwnam if program == "userdel" else grp.getgrnam
                 # userdel takes a user's own group along.
-                with contextlib.suppress(KeyError):
-                    known(name)
+                if _known(look_up, name):
                     systemd.call(program, name)
                     say(f"{program} {name}")
 

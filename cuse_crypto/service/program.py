@@ -60,8 +60,8 @@ class Program(NamedTuple):
 
     @property
     def spelled(self) -> str:
-        """For ExecStart=."""
-        return " ".join(_quoted(part) for part in self.command)
+        """For ExecStart=, where ``$`` is special too."""
+        return " ".join(quoted(part.replace("$", "$$")) for part in self.command)
 
     def hidden(self) -> Iterator[Path]:
         """The folders that a service has to be shown."""
@@ -83,7 +83,7 @@ def _below(path: Path, folder: Path) -> bool:
     return folder in path.parents
 
 
-def _quoted(part: str) -> str:
-    """One word of a unit file (systemd.service(5), Command lines)."""
-    escaped = part.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+def quoted(word: str) -> str:
+    """One word of a unit file (systemd.syntax(7), Quoting; systemd.unit(5), Specifiers)."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"' if set(escaped) & set(" \t'\"\\;") else escaped
