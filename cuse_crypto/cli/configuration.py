@@ -102,6 +102,8 @@ class Configuration:
             elif isinstance(command, OfInstance) and isinstance(value, dict):
                 instances[key] = self._of_instance(command, here, value)
             elif option and option.name:
+                if option.multiple and not isinstance(value, list):
+                    value = [value]
                 self._check(command, option, here, value)
                 defaults[option.name] = value
             else:
@@ -123,16 +125,12 @@ class Configuration:
 
     def _check(self, command: click.Command, option: click.Option, keys: Keys, value: Any) -> None:
         wanted = _wanted(option)
-        if option.multiple and isinstance(value, list):
-            good = all(_is(one, wanted) for one in value)
-        else:
-            good = _is(value, wanted)
-        if not good:
+        values = value if option.multiple else [value]
+        if not all(_is(one, wanted) for one in values):
             kind = _WORDS[wanted] + (", or a list of that" if option.multiple else "")
             raise self.wrong(keys, f"{keys[-1]} is to be {kind}, and not {value!r}")
         try:
-            several = [value] if option.multiple and not isinstance(value, list) else value
-            option.type_cast_value(click.Context(command, info_name=keys[0]), several)
+            option.type_cast_value(click.Context(command, info_name=keys[0]), value)
         except click.BadParameter as error:
             raise self.wrong(keys, f"{keys[-1]}: {error.message}") from None
 
