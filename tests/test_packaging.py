@@ -87,7 +87,8 @@ def test_the_wheel_has_three_packages_and_all_their_files(wheel: Path) -> None:
     for package, folder in PACKAGES.items():
         files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
         here = {f"{package}/{path}" for path in files if "__pycache__" not in path.parts}
-        extra = {"cuse_crypto_chat/WIRE.md"} & names
+        units = {f"cuse_crypto/systemd/{path.name}" for path in (PROJECT / "systemd").iterdir()}
+        extra = ({"cuse_crypto_chat/WIRE.md"} | units) & names
         assert {name for name in names if name.startswith(f"{package}/")} - extra == here
     assert {
         "cuse_crypto/py.typed",

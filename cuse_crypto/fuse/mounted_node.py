@@ -40,7 +40,8 @@ def why_no_mount() -> str | None:
     except Failure as failure:
         return str(failure)
     if not _may_mount():
-        return f"uid {os.geteuid()} may not mount; run as root, or use cuse-crypto run"
+        remedy = "run as root" if os.geteuid() else "run as root with CAP_SYS_ADMIN"
+        return f"uid {os.geteuid()} may not mount; {remedy}, or use cuse-crypto run"
     return None
 
 
