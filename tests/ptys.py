@@ -10,20 +10,29 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyte
 
 ROWS, COLUMNS = 24, 100
 SECONDS = 20.0
-ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
+ENTER, CTRL_C, CTRL_D, CTRL_Z = "\r", "\x03", "\x04", "\x1a"
+OURS = sys.executable, "-m", "cuse_crypto"
 PAGE_UP, PAGE_DOWN = "\x1b[5~", "\x1b[6~"
 
 
 class Pty:
-    """``cuse-crypto`` with these arguments, in a session and a terminal of its own."""
+    """``cuse-crypto`` with these arguments, or another program, in a session and a terminal of its
+    own.
+    """
 
-    def __init__(self, *arguments: object, rows: int = ROWS, columns: int = COLUMNS) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        rows: int = ROWS,
+        columns: int = COLUMNS,
+        program: Sequence[str] = OURS,
+    ) -> None:
         self._master, slave = pty.openpty()
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
@@ -33,7 +42,7 @@ class Pty:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cuse_crypto", *map(str, arguments)],
+            [*program, *map(str, arguments)],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Self
 
 SECONDS = 30.0
 
@@ -50,7 +51,7 @@ class Talker:
         self.process.send_signal(number)
         return self.end()
 
-    def __enter__(self) -> "Talker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

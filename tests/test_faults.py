@@ -17,6 +17,7 @@ from cuse_crypto.errors import Failure
 from tests.conftest import PROJECT, Service
 from tests.faults import callers, endurance, programs, several, trials
 from tests.faults.trials import TRIALS, Trial
+from tests.test_succession import resends
 
 pytestmark = pytest.mark.node
 
@@ -36,6 +37,15 @@ def trial(steady: Path, tmp_path: Path, node_kind: str) -> Trial:
 
 def test_no_result_is_wrong_when_back_ends_are_killed(trial: Trial) -> None:
     figures = TRIALS["backend"](trial)
+    assert (figures["wrong"], figures["hangs"], figures["ended_early"]) == (0, 0, [])
+    assert set(figures["errors"]) <= {"hash EIO"}
+    assert figures["operations"] > 4 * trial.blows
+
+
+def test_no_result_is_wrong_when_front_ends_are_killed(trial: Trial) -> None:
+    if not resends():
+        pytest.skip(f"Linux {os.uname().release} does not send requests once more; 6.9 does")
+    figures = TRIALS["frontend"](trial)
     assert (figures["wrong"], figures["hangs"], figures["ended_early"]) == (0, 0, [])
     assert set(figures["errors"]) <= {"hash EIO"}
     assert figures["operations"] > 4 * trial.blows

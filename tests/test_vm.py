@@ -32,7 +32,11 @@ MACHINES = {
     + "tests/test_transports.py::test_own_cids "
     "tests/test_cli.py::test_up_ends_in_order "
     "tests/test_cli.py::test_a_killed_front_end_is_replaced "
-    "tests/test_cli.py::test_a_killed_back_end_is_replaced tests/test_cli.py::test_name_taken",
+    "tests/test_cli.py::test_a_killed_back_end_is_replaced tests/test_cli.py::test_name_taken "
+    "tests/test_succession.py::test_upgrade "
+    "tests/test_succession.py::test_where_the_kernel_cannot_send_again "
+    "tests/test_run.py::test_python_and_both_names "
+    "tests/test_run_forbidden.py::test_where_debian_forbids_it",
     # Of the 32-bit programs one: what they ask differs from the 64-bit ones in layouts alone.
     # Long hashes only cost time: conform_cphash and conform_cipher_mac ask for hashes too.
     "conformance": "tests/test_conformance.py -k '(64 or sessions or retry) and not conform_hash'",

@@ -9,6 +9,8 @@ from typing import Any
 import click
 import trio
 
+from cuse_crypto import notify
+from cuse_crypto.cli.configuration import OfInstance
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
@@ -23,19 +25,26 @@ from cuse_crypto.cli.options import (
 )
 from cuse_crypto.cli.sandbox import confine_back_end, identity_for, needs_of
 from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.hardening.caretaker import Caretaker, removing
 from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
 
 
-@click.command("backend")
+@click.command("backend", cls=OfInstance, instance="instance")
 @click.option(
     "--listen",
     "address",
     type=AddressType(),
     required=True,
     help="unix:PATH, tcp:HOST:PORT, vsock:CID:PORT or fd:N; see docs/transports.md.",
+)
+@click.option(
+    "--instance",
+    default="",
+    metavar="NAME",
+    help="Of several back ends: [backend.NAME] of the configuration file is about this one.",
 )
 @engine_option
 @click.option("--allow-uid", "uids", type=int, multiple=True, help="May connect too. [repeatable]")
@@ -49,13 +58,13 @@ log = logging.getLogger(__name__)
 @tls_options
 @user_option
 @sandbox_option
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
 @verbose_option
 def command(
     address: Address,
     uids: tuple[int, ...],
     cids: tuple[int, ...],
-    with_parent: bool,
+    with_parent: int,
     verbose: bool,
     **options: Any,
 ) -> None:
@@ -72,11 +81,17 @@ def command(
         # Who becomes another user cannot remove the socket; a parent removes its folder.
         if address.scheme == "unix" and not os.geteuid() and not with_parent:
             caretaker = stack.enter_context(removing(Path(address.rest)))
-        options["parent"] = follow_parent() if with_parent else 0
-        trio.run(_serve, address, caretaker, options)
+        options["parent"] = follow_parent(with_parent)
+        supervisor = stack.enter_context(contextlib.closing(notify.Supervisor()))
+        trio.run(_serve, address, caretaker, supervisor, options)
 
 
-async def _serve(address: Address, caretaker: Caretaker | None, options: dict[str, Any]) -> None:
+async def _serve(
+    address: Address,
+    caretaker: Caretaker | None,
+    supervisor: notify.Supervisor,
+    options: dict[str, Any],
+) -> None:
     from cuse_crypto_backend import admission, engines, server
 
     async with until_signalled() as ended, trio.open_nursery() as nursery:
@@ -93,10 +108,12 @@ async def _serve(address: Address, caretaker: Caretaker | None, options: dict[st
             if options["parent"]:
                 follow_parent(options["parent"])
             nursery.start_soon(server.serve, engine, listener, allowed)
-            announce(f"ready: {address} (engine {engine.name}, {reason})")
+            status = f"{address} (engine {engine.name}, {reason})"
+            announce(f"ready: {status}")
             if remark:
                 log.info("%s", remark)
-            await ended.wait()
+            async with supervised(supervisor, status):
+                await ended.wait()
         finally:
             nursery.cancel_scope.cancel()
             listener.close()

@@ -40,6 +40,12 @@ def _caller_memory() -> str | None:
     return why_not_direct()
 
 
+def _run() -> str | None:
+    from cuse_crypto.cli.private import why_not_run
+
+    return why_not_run()
+
+
 def _host_device() -> str | None:
     from cuse_crypto_backend.engines import ENGINES
 
@@ -59,6 +65,12 @@ def _af_alg() -> str | None:
     return None
 
 
+def _status() -> str | None:
+    from cuse_crypto.status.mount import why_no_status
+
+    return why_no_status()
+
+
 def _filter() -> str | None:
     from cuse_crypto.hardening.system_calls import why_no_filter
 
@@ -75,9 +87,11 @@ def _systemd() -> str | None:
 LOOKS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     ("CUSE", "a character device as the node", _cuse),
     ("FUSE", "a mounted file as the node", _fuse),
+    ("private /dev", "cuse-crypto run", _run),
     ("caller memory", "one round trip for each ioctl", _caller_memory),
     ("host /dev/crypto", "the engine cryptodev", _host_device),
     ("AF_ALG", "the kernel's ciphers from user space", _af_alg),
+    ("pyfuse3", "status files, top and trace", _status),
     ("libseccomp", "few system calls for the back end", _filter),
     ("systemd", "running as a service", _systemd),
 )

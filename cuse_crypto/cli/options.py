@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cuse_crypto.cli import logs
 from cuse_crypto.frontend import limits
 from cuse_crypto.wire.address import Address
 from cuse_crypto.wire.tls import Credentials, secured
@@ -61,6 +62,30 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[FunctionT], FunctionT
     return decorate
 
 
+api_option = click.option(
+    "--api",
+    type=click.Choice(["cryptodev", "crypto-buffer"]),
+    default="cryptodev",
+    show_default=True,
+    help="What the node answers: the cryptodev API, or crypto/crypto_buffer.h.",
+)
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    help="At most so many requests at once; one to begin with.",
+)
+
+deadline_option = click.option(
+    "--deadline",
+    type=click.FloatRange(0.1, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds for one answer of the back end.",
+)
+
 node_options = _together(
     click.option("--name", default=DEFAULT_NAME, show_default=True, help="Of the node in /dev."),
     click.option(
@@ -71,13 +96,7 @@ node_options = _together(
         show_default=True,
         help="A character device (cuse), or a file mounted at the same place.",
     ),
-    click.option(
-        "--api",
-        type=click.Choice(["cryptodev", "crypto-buffer"]),
-        default="cryptodev",
-        show_default=True,
-        help="What the node answers: the cryptodev API, or crypto/crypto_buffer.h.",
-    ),
+    api_option,
     click.option(
         "--mode",
         type=OctalType(),
@@ -89,19 +108,14 @@ node_options = _together(
     click.option("--owner", default="root", show_default=True, help="Of the node."),
     click.option("--group", default="root", show_default=True, help="Of the node."),
     click.option(
-        "--workers",
-        type=click.IntRange(1, 256),
-        default=16,
+        "--status",
+        default="auto",
         show_default=True,
-        help="At most so many requests at once; one to begin with.",
+        metavar="auto|off|DIR",
+        help="Where the status files are mounted: /run/cuse-crypto/NAME (auto), or a folder.",
     ),
-    click.option(
-        "--deadline",
-        type=click.FloatRange(0.1, 3600),
-        default=30.0,
-        show_default=True,
-        help="Seconds for one answer of the back end.",
-    ),
+    workers_option,
+    deadline_option,
     click.option(
         "--patience",
         type=click.FloatRange(0, 3600),
@@ -200,16 +214,16 @@ def credentials(options: dict[str, Any]) -> Credentials | None:
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 
 
-def set_up_process(command: str, verbose: bool) -> None:
-    """Name the process for ps, and send the log to standard error."""
+def set_up_process(command: str, verbose: bool, **fields: object) -> None:
+    """Name the process for ps, and send the log to standard error or to the journal.
+
+    ``fields`` are keys of ``journal.FIELDS``, for all that it says.
+    """
     import setproctitle
 
-    setproctitle.setproctitle(" ".join(["cuse-crypto", *sys.argv[1:]]))
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format=f"cuse-crypto {command}: %(message)s",
-        stream=sys.stderr,
-    )
+    words = [word for word in sys.argv[1:] if not word.startswith("--inherit=")]
+    setproctitle.setproctitle(" ".join(["cuse-crypto", *words]))
+    logs.set_up(command, verbose, fields)
 
 
 def announce(text: str) -> None:
@@ -217,15 +231,16 @@ def announce(text: str) -> None:
     print(text, flush=True)
 
 
-def follow_parent(parent: int = 0) -> int:
-    """Be sent SIGTERM when the parent dies, however it dies; its pid.
+def follow_parent(parent: int) -> int:
+    """Be sent SIGTERM when ``parent`` dies, however it dies, unless that is 0; its pid.
 
-    With ``parent`` again, after a change of user, which the kernel forgets it for.
+    To be repeated after a change of user, which the kernel forgets it for.
     """
     from cuse_crypto.hardening import kernel
 
-    parent = parent or os.getppid()
+    if not parent:
+        return 0
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:
         sys.exit(1)
     return parent

@@ -22,6 +22,7 @@ from cuse_crypto.wire.shared import SharedConnection
 
 log = logging.getLogger(__name__)
 
+Sizes = tuple[int, ...]
 _CONTROL_SIZE = 8192
 CONNECT_TIMEOUT = 2.0
 LONG = 2 << 20
@@ -78,6 +79,8 @@ class Queue:
         """To be called before what others should not wait for; a LONG message is that."""
         self.pointless: Callable[[], bool] = lambda: False
         """Whether nobody waits for the request under way any more."""
+        self.watch: Callable[[Message, Sizes, Sizes, Reply], None] | None = None
+        """Is told of what the back end has answered."""
         self.shared: SharedConnection | None = None
         """The connection, if it is one through shared memory."""
         self._connection: Connection | None = None
@@ -85,7 +88,7 @@ class Queue:
         self._late = False
         self._offered = self.arena if shared else None
         self._guest = guest
-        self._number = number
+        self.number = number
         self._deadline = deadline
         self._patience = patience
         self._request = memoryview(bytearray(_CONTROL_SIZE))
@@ -173,7 +176,10 @@ class Queue:
                 received = connection.receive(reply)
                 if received is None:
                     raise ConnectionLost("the back end closed the connection")
-                return messages.unpack_reply(received, message, tag, writable, connection.area)
+                answer = messages.unpack_reply(received, message, tag, writable, connection.area)
+                if self.watch:
+                    self.watch(message, readable, writable, answer)
+                return answer
             except (ConnectionLost, PeerSilent, PeerError) as error:
                 self.close()
                 reason = "no answer within the deadline" if self._late else error
@@ -259,7 +265,7 @@ class Queue:
         # Where shut() finds it while the back end has not said anything yet.
         self._connection = connection
         self._late = False
-        met = meet(connection, self._guest, self._number, self._offered)
+        met = meet(connection, self._guest, self.number, self._offered)
         self._connection = met.connection
         return met
 
