@@ -36,12 +36,22 @@ def output(before: Sequence[str], *command: object, **more: object) -> str:
 
 def session(pid: int) -> set[int]:
     """Those who serve the program ``pid``: the session of the front end in its namespace."""
-    (leader,) = {
-        os.getsid(one)
-        for one in members(mount_namespace(pid))
-        if Path(f"/proc/{one}/cmdline").read_text().startswith("cuse-crypto device ")
-    }
+    (leader,) = map(os.getsid, serving(pid))
     return {pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if in_(pid, leader)}
+
+
+def serving(pid: int) -> list[int]:
+    """The front end in the mount namespace of ``pid``, if it is in one of its own."""
+    namespace = mount_namespace(pid)
+    inside = members(namespace) if namespace != mount_namespace(os.getpid()) else []
+    return [one for one in inside if said_by(one, "cuse-crypto device ")]
+
+
+def said_by(pid: int, words: str) -> bool:
+    """Whether ps shows it so."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().startswith(words)
+    return False
 
 
 def in_(pid: int, leader: int) -> bool:
@@ -91,8 +101,7 @@ class Running(Talker):
         return pid
 
     def _titled(self, word: str) -> list[int]:
-        wanted = f"cuse-crypto {word} "
-        return [pid for pid in self.daemons if wanted in Path(f"/proc/{pid}/cmdline").read_text()]
+        return [pid for pid in self.daemons if said_by(pid, f"cuse-crypto {word} ")]
 
     def is_gone(self) -> bool:
         """Nobody is there any more, nor left in its namespace."""

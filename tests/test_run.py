@@ -13,7 +13,20 @@ import pytest
 
 from tests.conftest import PROJECT, Compile, eventually
 from tests.ptys import CTRL_C, CTRL_Z, ENTER, Pty
-from tests.running import ABC, HASH, RUN, Running, members, output, output_of, run
+from tests.running import (
+    ABC,
+    HASH,
+    RUN,
+    Running,
+    is_alive,
+    members,
+    mount_namespace,
+    output,
+    output_of,
+    run,
+    serving,
+    session,
+)
 from tests.talkers import Talker
 from tests.unprivileged import UID, as_user
 
@@ -217,6 +230,29 @@ def test_who_is_killed_takes_all_along(user: list[str], victim: str, as_root: bo
         assert running.process.stderr
         said = running.process.stderr.read().splitlines()
     assert len(said) == (victim != "program"), said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_before_it_has_begun(user: list[str], number: int) -> None:
+    with Talker(*user, *RUN, "--", "sleep", "1000", stderr=subprocess.PIPE) as starting:
+        pid = starting.process.pid
+        eventually(lambda: bool(serving(pid)))
+        namespace, daemons = mount_namespace(pid), session(pid)
+        starting.process.send_signal(number)
+        assert starting.end() == -number
+        eventually(lambda: not members(namespace) and not any(map(is_alive, daemons)))
+        assert starting.process.stderr
+        assert starting.process.stderr.read() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a user of its own, of whom there are no others")
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_a_limit_on_processes(processes: int) -> None:
+    done = run([*as_user("--uid", UID + processes), "prlimit", f"--nproc={processes}"], "true")
+    assert done.returncode == 125
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cuse-crypto: no device can be made: ")
+    assert line.endswith("; look at ulimit -a")
 
 
 def test_what_does_not_hear_is_killed(user: list[str]) -> None:

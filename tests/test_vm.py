@@ -35,7 +35,6 @@ MACHINES = {
     "tests/test_cli.py::test_a_killed_back_end_is_replaced tests/test_cli.py::test_name_taken "
     "tests/test_succession.py::test_upgrade "
     "tests/test_succession.py::test_where_the_kernel_cannot_send_again "
-    "tests/test_run.py::test_python_and_both_names "
     "tests/test_run_forbidden.py::test_where_debian_forbids_it",
     # Of the 32-bit programs one: what they ask differs from the 64-bit ones in layouts alone.
     # Long hashes only cost time: conform_cphash and conform_cipher_mac ask for hashes too.

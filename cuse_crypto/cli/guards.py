@@ -114,15 +114,20 @@ class Guards:
     def _first(self, second: Process) -> None:
         if self._hears_ready([self.program, *self.daemons, second]):
             self._started = True
-            os.write(self._say, READY)
-            os.close(self._say)
+            self.tell(READY)
             for one in ended([self.program, *self.daemons, second]):
                 _tell(one)
         else:
             for one in self.daemons:
                 _tell(one)
-            os.write(self._say, FAILED)
+            self.tell(FAILED)
         self._end()
+
+    def tell(self, what: bytes) -> None:
+        """Say how it has begun to what will be the program, if that still hears it."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._say, what)
+        os.close(self._say)
 
     def _hears_ready(self, processes: list[Process]) -> bool:
         """Wait for the front end's line; False when something ends before it comes."""

@@ -81,7 +81,11 @@ def command(
     except Failure as failure:
         _leave(failure, OURS)
     except OSError as error:
-        _leave(f"no device can be made: {error.strerror}; look at ulimit -a", OURS)
+        _leave(_why(error), OURS)
+
+
+def _why(error: OSError) -> str:
+    return f"no device can be made: {error.strerror}; look at ulimit -a"
 
 
 def _leave(line: object, status: int) -> NoReturn:
@@ -121,7 +125,7 @@ def _make_devices(backend: list[str], device: list[str]) -> None:
     folder = namespaces.nowhere()
     namespaces.private_dev(without={NODE, ALIAS})
     guards = Guards(say)
-    forked_apart(partial(_serve, guards, say, folder, backend, device))
+    _forked_apart(partial(_serve, guards, say, folder, backend, device))
     os.close(say)
     os.close(folder)
     with open(hear, "rb") as answer:
@@ -136,9 +140,18 @@ def _make_devices(backend: list[str], device: list[str]) -> None:
     namespaces.show(node, namespaces.DEV / ALIAS)
 
 
-def forked_apart(action: Callable[[], object]) -> None:
+def _forked_apart(action: Callable[[], object]) -> None:
     """Do it in a process that is no child of this one, which the program could wait for."""
-    os.waitpid(forked(lambda: forked(action)), 0)
+
+    def between() -> None:
+        try:
+            forked(action)
+        except OSError as error:
+            sys.exit(error.errno)
+
+    _, status = os.waitpid(forked(between), 0)
+    if number := os.waitstatus_to_exitcode(status):
+        raise OSError(number, os.strerror(number))
 
 
 def _serve(guards: Guards, say: int, folder: int, backend: list[str], device: list[str]) -> None:
@@ -152,10 +165,14 @@ def _serve(guards: Guards, say: int, folder: int, backend: list[str], device: li
     # Not to be closed by who forgets the object: a child has it under the same number.
     listener = address.listen().detach()
     follow = f"--with-parent={os.getpid()}"
-    guards.watch(
-        partial(_back_end, [*backend, follow, "--listen", f"fd:{listener}"]),
-        partial(_become_daemon, [*device, follow, "--status=off", "--backend", str(address)]),
-    )
+    try:
+        guards.watch(
+            partial(_back_end, [*backend, follow, "--listen", f"fd:{listener}"]),
+            partial(_become_daemon, [*device, follow, "--status=off", "--backend", str(address)]),
+        )
+    except OSError as error:
+        click.echo(f"cuse-crypto: {_why(error)}", err=True)
+        guards.tell(FAILED)
 
 
 def _close_all_but(*kept: int) -> None:
