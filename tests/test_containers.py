@@ -52,9 +52,10 @@ def answer(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def lend(service: Service) -> str:
-    """A mounted node is a file, a cuse node is a device."""
+    """A mounted node is a file, a cuse node is a device. It keeps its name: in a user namespace
+    runc looks for a device under the name that it has inside."""
     option = "--device" if "(cuse node" in service.ready else "--volume"
-    return f"{option}={service.path}:/dev/cryptodev0"
+    return f"{option}={service.path}:{service.path}"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,8 @@ def test_a_lent_node(
     podman: Podman, caller: Path, start_up: StartDevice, options: tuple[str, ...]
 ) -> None:
     service = start_up("--mode", "0666")
-    assert answer(podman.run(lend(service), *options, program=(caller,))) == ENCRYPTED
+    program = (caller, service.path)
+    assert answer(podman.run(lend(service), *options, program=program)) == ENCRYPTED
     assert service.stop() == 0
 
 
@@ -72,11 +74,12 @@ def test_a_lent_node_is_for_whom_its_mode_says(
     podman: Podman, caller: Path, start_up: StartDevice
 ) -> None:
     service = start_up("--mode", "0660", "--group", str(GROUP))
+    program = (caller, service.path)
     user = (lend(service), "--user=1000:1000")
-    assert answer(podman.run(*user, program=(caller,))) == "open: Permission denied"
-    assert answer(podman.run(*user, f"--group-add={GROUP}", program=(caller,))) == ENCRYPTED
+    assert answer(podman.run(*user, program=program)) == "open: Permission denied"
+    assert answer(podman.run(*user, f"--group-add={GROUP}", program=program)) == ENCRYPTED
     mapped = (lend(service), OTHER_USERS)
-    assert answer(podman.run(*mapped, program=(caller,))) == "open: Permission denied"
+    assert answer(podman.run(*mapped, program=program)) == "open: Permission denied"
     assert service.stop() == 0
 
 
@@ -88,7 +91,8 @@ def test_a_node_that_is_lent_for_reading_alone_cannot_be_opened(
         "mounted": (f"{lend(service)}:ro", "Read-only file system"),
         "cuse": (f"{lend(service)}:r", "Operation not permitted"),
     }[node_kind]
-    assert answer(podman.run(option, program=(caller,))) == f"open: {reason}"
+    done = podman.run(option, program=(caller, service.path))
+    assert answer(done) == f"open: {reason}"
     assert service.stop() == 0
 
 
