@@ -76,6 +76,11 @@ def test_an_instance_has_a_table_of_its_own(tmp_path: Path, name: str, count: in
     assert got == {**DEFAULTS, "secret": None, "seconds": 5.0, "count": count, "name": name}
 
 
+def test_of_what_may_come_often_one_needs_no_list(tmp_path: Path) -> None:
+    got = run(tmp_path, "[one]\nallow-uid = 5\n", "one")
+    assert got == {**DEFAULTS, "secret": None, "uids": [5]}
+
+
 def test_commands_of_a_group(tmp_path: Path) -> None:
     assert run(tmp_path, "[two.three]\nport = 12\n", "two", "three") == 12
 
@@ -93,7 +98,7 @@ def test_commands_of_a_group(tmp_path: Path) -> None:
         ("[one]\ncount = 10\n", "file.toml:2: count: 10 is not in the range 1<=x<=9."),
         ("[one]\nsafe = 1\n", "file.toml:2: safe is to be true or false, and not 1"),
         ("[one]\nseconds = '1'\n", "file.toml:2: seconds is to be a number, and not '1'"),
-        ("[one]\nallow-uid = 5\n", "file.toml:2: allow-uid is to be a whole number in a list"),
+        ("[one]\nallow-uid = 'x'\n", "file.toml:2: allow-uid is to be a whole number, or a list"),
         ("[one]\nallow-uid = [\n 5,\n 'x',\n]\n", "file.toml:5: allow-uid is to be a whole "),
         ("[one]\nnode = 'none'\n", "file.toml:2: node: 'none' is not one of 'auto', 'cuse'."),
         ("one = 1\n", "file.toml:1: 'one' is a table: write [one]"),

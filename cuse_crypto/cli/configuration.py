@@ -102,6 +102,7 @@ class Configuration:
             elif isinstance(command, OfInstance) and isinstance(value, dict):
                 instances[key] = self._of_instance(command, here, value)
             elif option and option.name:
+                value = [value] if option.multiple and not isinstance(value, list) else value
                 self._check(command, option, here, value)
                 defaults[option.name] = value
             else:
@@ -123,12 +124,8 @@ class Configuration:
 
     def _check(self, command: click.Command, option: click.Option, keys: Keys, value: Any) -> None:
         wanted = _wanted(option)
-        if option.multiple:
-            good = isinstance(value, list) and all(_is(one, wanted) for one in value)
-        else:
-            good = _is(value, wanted)
-        if not good:
-            kind = _WORDS[wanted] + (" in a list" if option.multiple else "")
+        if not all(_is(one, wanted) for one in (value if option.multiple else [value])):
+            kind = _WORDS[wanted] + (", or a list of such" if option.multiple else "")
             raise self.wrong(keys, f"{keys[-1]} is to be {kind}, and not {value!r}")
         try:
             option.type_cast_value(click.Context(command, info_name=keys[0]), value)
