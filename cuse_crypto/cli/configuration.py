@@ -102,8 +102,7 @@ class Configuration:
             elif isinstance(command, OfInstance) and isinstance(value, dict):
                 instances[key] = self._of_instance(command, here, value)
             elif option and option.name:
-                if option.multiple and not isinstance(value, list):
-                    value = [value]
+                value = [value] if option.multiple and not isinstance(value, list) else value
                 self._check(command, option, here, value)
                 defaults[option.name] = value
             else:
@@ -127,7 +126,7 @@ class Configuration:
         wanted = _wanted(option)
         values = value if option.multiple else [value]
         if not all(_is(one, wanted) for one in values):
-            kind = _WORDS[wanted] + (", or a list of that" if option.multiple else "")
+            kind = _WORDS[wanted] + (", or a list of such" if option.multiple else "")
             raise self.wrong(keys, f"{keys[-1]} is to be {kind}, and not {value!r}")
         try:
             option.type_cast_value(click.Context(command, info_name=keys[0]), value)
