@@ -22,6 +22,7 @@ from cuse_crypto.client.open_file import OpenFile
 from cuse_crypto.fuse.mounted_node import mount_type
 from cuse_crypto.status import client, mount
 from cuse_crypto.status.client import Tree
+from cuse_crypto.status.streams import ROOM
 from cuse_crypto.status.wishes import WishError, Wishes
 from tests.conftest import Service, StartDevice, eventually, fresh_name, start
 
@@ -34,6 +35,20 @@ node = pytest.mark.node
 needs_status = pytest.mark.skipif(
     mount.why_no_status() is not None, reason=str(mount.why_no_status())
 )
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """A trace in which nothing comes is waited for forever, by itself."""
+
+    def end(*_: object) -> None:
+        raise AssertionError("it did not come about in time")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def tree_of(service: Service) -> Path:
@@ -321,14 +336,20 @@ def test_poll_and_non_blocking_reads(shared: Service) -> None:
 @needs_status
 def test_a_reader_that_stops_blocks_nobody_and_is_told(shared: Service) -> None:
     """Also with a full pipe behind it."""
-    fd = os.open(tree_of(shared) / "trace", os.O_RDONLY)
+    trace = tree_of(shared) / "trace"
+    fd = os.open(trace, os.O_RDONLY)
     try:
         with CryptoDevice(shared.path) as device, device.cipher("aes-cbc", KEY) as session:
+            full = os.stat(trace).st_size + ROOM
+            end = time.monotonic() + 60
+            while os.stat(trace).st_size < full:
+                assert time.monotonic() < end, "its queue does not get full"
+                session.encrypt(PLAINTEXT, iv=IV)
+            for _ in range(100):
+                session.encrypt(PLAINTEXT, iv=IV)
             data = b""
             while b" dropped" not in data:
-                # Much more than is read.
-                for _ in range(2000):
-                    session.encrypt(PLAINTEXT, iv=IV)
+                assert time.monotonic() < end, "it was not told"
                 data = data[-100:] + os.read(fd, 1 << 17)
         assert int(re.findall(rb"(\d+) dropped", data)[0]) > 0
     finally:
