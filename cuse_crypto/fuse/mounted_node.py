@@ -153,22 +153,19 @@ def _lock(path: Path, *, create: bool) -> int:
 
 
 def _mount_type(path: Path) -> str | None:
-    """The file system type of what is mounted at ``path`` itself (proc_pid_mountinfo(5))."""
+    """The file system type of the topmost mount at ``path`` itself (proc_pid_mountinfo(5))."""
     try:
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not stat: a server that is stopped would have to answer that.
+        os.close(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
     except FileNotFoundError:
+        # One of the same path may be in a /dev that is mounted over.
         return None
-    try:
-        about = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
-    finally:
-        os.close(fd)
-    # By its number: there may be one of the same path in a /dev that is mounted over.
-    number = about[about.index("mnt_id:") + 1]
+    found = None
     for line in MOUNTS.read_text().splitlines():
         fields = line.split()
-        if (fields[0], fields[4]) == (number, os.fspath(path)):
-            return fields[fields.index("-") + 1]
-    return None
+        if fields[4] == os.fspath(path):
+            found = fields[fields.index("-") + 1]
+    return found
 
 
 def _is_stale(path: Path) -> bool:
