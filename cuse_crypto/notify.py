@@ -7,10 +7,14 @@ import array
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterable
 
 FIRST = 3
 """SD_LISTEN_FDS_START"""
+TIMEOUT = 1
+"""Seconds for somebody who listens and does not hear."""
+_TIMEVAL = struct.pack("ll", TIMEOUT, 0)
 
 
 def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
@@ -22,10 +26,51 @@ def notify(*assignments: str, descriptors: Iterable[int] = ()) -> bool:
         address = "\0" + address[1:]
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
         sock.connect(address)
         sock.sendmsg(["\n".join(assignments).encode()], ancillary if ancillary[0][2] else [])
         return True
     return False
+
+
+class Supervisor:
+    """Whoever started this process, by a socket that is open before no more can be opened."""
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        self._socket: socket.socket | None = None
+        if address:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
+                sock.connect(address)
+                self._socket = sock
+            except OSError:
+                sock.close()
+
+    def tell(self, *assignments: str, wait: bool = True) -> None:
+        """``READY=1`` and its like; nothing happens where nobody wants to hear it.
+
+        ``wait``: for one who has much to hear, a few seconds.
+        """
+        if self._socket:
+            with contextlib.suppress(OSError):
+                flags = 0 if wait else socket.MSG_DONTWAIT
+                self._socket.send("\n".join(assignments).encode(), flags)
+
+    def close(self) -> None:
+        """Nothing more will be said."""
+        if self._socket:
+            self._socket.close()
+
+
+def watchdog_period() -> float | None:
+    """Seconds within which the supervisor wants to hear ``WATCHDOG=1``; None if it does not."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(microseconds) / 1e6 if mine and microseconds.isdecimal() else None
 
 
 def store(name: str, descriptor: int) -> None:

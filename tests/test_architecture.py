@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import PROJECT
 
 FOUNDATION = {"cuse_crypto.layout", "cuse_crypto.errors"}
+BOARD = {"cuse_crypto.board"}
 LANGUAGES = {"cuse_crypto.abi", "cuse_crypto.fuse", "cuse_crypto.wire"}
 
 # fmt: off
@@ -18,11 +19,18 @@ MAY_IMPORT = {
     "cuse_crypto/wire":     FOUNDATION | {"cuse_crypto.wire"},
     "cuse_crypto/namespaces.py": FOUNDATION | {"cuse_crypto.hardening"},
     "cuse_crypto/hardening": FOUNDATION | {"cuse_crypto.hardening"},
-    "cuse_crypto/frontend": FOUNDATION | LANGUAGES | {"cuse_crypto.frontend",
-                                                      "cuse_crypto.notify"},
+    "cuse_crypto/frontend": FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.frontend",
+                                                      "cuse_crypto.notify",
+                                                      "cuse_crypto.journal"},
+    "cuse_crypto/status":   FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.status",
+                                                              "cuse_crypto.extras",
+                                                              "cuse_crypto.hardening"},
+    "cuse_crypto/board.py": FOUNDATION,
     "cuse_crypto/client":   FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.client"},
     "cuse_crypto/bench":    FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.client",
-                                          "cuse_crypto.bench", "cuse_crypto_backend"},
+                                          "cuse_crypto.bench", "cuse_crypto.extras",
+                                          "cuse_crypto_backend"},
+    "cuse_crypto/service":  FOUNDATION | {"cuse_crypto.service"},
     "backend":              FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.wire",
                                           "cuse_crypto_backend"},
     "chat":                 FOUNDATION - {"cuse_crypto.layout"}

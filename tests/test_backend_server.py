@@ -34,7 +34,7 @@ class Peer:
     """A front end that may say anything."""
 
     def __init__(self, address: Address, hello: Hello | None = HELLO) -> None:
-        self.connection = Connection(address.connect(2), deadline=5)
+        self.connection = address.connect(2, deadline=5)
         self.buffer = memoryview(bytearray(1 << 21))
         if hello:
             self.welcome = self.ask("HELLO", hello, (), (1024,))
@@ -82,7 +82,7 @@ def test_welcome(peer: Peer, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "hello", [HELLO._replace(magic=1), HELLO._replace(version=2), HELLO._replace(version=0)]
+    "hello", [HELLO._replace(magic=1), HELLO._replace(version=1), HELLO._replace(version=0)]
 )
 def test_strange_hello(backend: Backend, peer: Peer, hello: Hello) -> None:
     stranger = Peer(backend.address, None)
@@ -115,7 +115,7 @@ def test_nonsense(backend: Backend, peer: Peer, data: bytes, greeted: bool) -> N
 
 def offer(backend: Backend, what: str) -> tuple[Connection, memoryview]:
     """A HELLO that comes with descriptors; where the answer to it goes."""
-    connection = Connection(backend.address.connect(2), deadline=5)
+    connection = backend.address.connect(2, deadline=5)
     buffer = memoryview(bytearray(8192))
     hello = HELLO._replace(features=messages.Feature.SHARED)
     length = messages.pack_request(buffer, BY_NAME["HELLO"], 5, hello, (), (1024,))
@@ -166,10 +166,29 @@ def test_memory_that_is_taken_or_not(backend: Backend, what: str) -> None:
 
 
 def test_hello_twice(backend: Backend, peer: Peer) -> None:
-    stranger = Peer(backend.address)
-    with pytest.raises(ConnectionLost):
-        stranger.ask("HELLO", HELLO, (), (1024,))
+    """As the same guest nothing changes; as another one it begins anew."""
+    stranger = Peer(backend.address, HELLO._replace(guest=b"h" * 16))
+    stranger.ask("OPEN", Handle(7), ())
+    new_session = NewSession(7, 1, 11, 0), (bytes(16), b"")
+    for guest, status in ((b"h", 0), (b"i", errno.ESTALE), (b"h", errno.ESTALE)):
+        reply = stranger.ask("HELLO", HELLO._replace(guest=guest * 16), (), (1024,))
+        assert reply.body.place == peer.welcome.body.place
+        assert stranger.ask("NEW_SESSION", *new_session).status == status
+    with contextlib.suppress(ConnectionLost):
+        stranger.ask("HELLO", HELLO._replace(magic=1), (), (1024,))
+    assert stranger.is_dropped()
     stranger.connection.close()
+
+
+def test_hello_twice_with_shared_memory(backend: Backend) -> None:
+    connection, buffer = offer(backend, "")
+    message, (writing,) = connection.receive_first(buffer, 1)
+    assert message is not None
+    length = messages.pack_request(buffer, BY_NAME["HELLO"], 6, HELLO, (), (1024,))
+    os.write(writing, buffer[:length])
+    assert connection.receive(buffer) is None
+    os.close(writing)
+    connection.close()
 
 
 def test_operations_that_cannot_be(peer: Peer) -> None:
@@ -217,7 +236,7 @@ def test_queues_of_a_guest_share(backend: Backend, peer: Peer) -> None:
 
 def test_other_users_are_refused(tmp_path: Path) -> None:
     backend = Backend(Address.parse(f"unix:{tmp_path}/s"))
-    backend.server._uids = frozenset({os.geteuid() + 1})
+    backend.server.admission.uids = frozenset({os.geteuid() + 1})
     try:
         stranger = Peer(backend.address, None)
         with pytest.raises(ConnectionLost):

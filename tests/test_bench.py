@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import click
 import pytest
 
+from cuse_crypto import extras
 from cuse_crypto.bench import plot, report
 from cuse_crypto.bench.devices import available
 from cuse_crypto.bench.measure import Cell, Result, percentile, summarise
@@ -124,8 +125,8 @@ def test_a_figure_that_cannot_be(tmp_path: Path, name: str, reason: str) -> None
 
 
 def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(plot, "find_spec", lambda name: None)
-    with pytest.raises(Failure, match=r"matplotlib.*pip install 'cuse-crypto\[plot\]'"):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(Failure, match=r"a plot takes matplotlib.* -m pip install matplotlib$"):
         plot.check(tmp_path / "x.svg")
 
 

@@ -7,14 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cuse_crypto.errors import Failure
 from tests.conftest import PROJECT, Service
-from tests.faults import callers, endurance, programs, trials
+from tests.faults import callers, endurance, programs, several, trials
 from tests.faults.trials import TRIALS, Trial
+from tests.test_succession import resends
 
 pytestmark = pytest.mark.node
 
@@ -39,11 +42,44 @@ def test_no_result_is_wrong_when_back_ends_are_killed(trial: Trial) -> None:
     assert figures["operations"] > 4 * trial.blows
 
 
+def test_no_result_is_wrong_when_front_ends_are_killed(trial: Trial) -> None:
+    if not resends():
+        pytest.skip(f"Linux {os.uname().release} does not send requests once more; 6.9 does")
+    figures = TRIALS["frontend"](trial)
+    assert (figures["wrong"], figures["hangs"], figures["ended_early"]) == (0, 0, [])
+    assert set(figures["errors"]) <= {"hash EIO"}
+    assert figures["operations"] > 4 * trial.blows
+
+
 def test_no_result_is_wrong_when_connections_are_cut(trial: Trial) -> None:
     figures = TRIALS["cut"](trial)
     assert (figures["wrong"], figures["hangs"], figures["ended_early"]) == (0, 0, [])
     assert set(figures["errors"]) <= {"hash EIO"}
     assert figures["operations"] > 4 * trial.blows
+
+
+@pytest.mark.parametrize("what", ["move", "balance"])
+def test_no_result_is_wrong_with_two_back_ends(trial: Trial, what: str) -> None:
+    if what == "balance" and (reason := several.why_no_balancer()):
+        pytest.skip(reason)
+    trial.blows = 4
+    figures = TRIALS[what](trial)
+    assert (figures["wrong"], figures["hangs"], figures["ended_early"]) == (0, 0, [])
+    assert set(figures["errors"]) <= {"hash EIO"}
+    assert figures["operations"] > 4 * trial.blows
+
+
+@pytest.mark.parametrize("what", [several.side_by_side, several.balanced])
+def test_no_hash_is_lost_while_nobody_dies(trial: Trial, what: Callable[..., Any]) -> None:
+    """Whichever of two back ends a connection would reach."""
+    if what is several.balanced and (reason := several.why_no_balancer()):
+        pytest.skip(reason)
+    trial.callers = 8
+    with what(trial.folder, trial.engine, trial.node_kind) as (_, device):
+        for _ in range(3):
+            with trial.working(device.path) as figures:
+                pass
+            assert (figures["wrong"], figures["errors"]) == (0, {})
 
 
 @pytest.mark.parametrize(
@@ -70,7 +106,7 @@ def test_what_processes_hold(
     built = (programs.compiled(name, tmp_path) for name in ("hammer", "churn"))
     pid, node = openssl_device.process.pid, str(openssl_device.path)
     report = endurance.endure(0.001, pid, node, *built)
-    assert set(report["before"]) == {"up", "backend", "device"}
+    assert set(report["before"]) >= {"up", "backend", "device"}
     now = endurance.held(pid)["up"]
     assert now["fds"] == len(os.listdir(f"/proc/{pid}/fd"))
     assert not [what for what in report["grown"] if what.endswith("MiB")]

@@ -17,13 +17,15 @@ from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_op, number, sessio
 from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.crypt import CHUNK, PART
-from cuse_crypto.frontend.files import OpenFile, OpenFiles
+from cuse_crypto.frontend.files import OpenFile, OpenFiles, Session
 from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
+from cuse_crypto.frontend.route import Route
 from cuse_crypto.fuse.protocol import IoctlFlag
 from cuse_crypto.layout import Layout
 from cuse_crypto.wire.address import Address
+from cuse_crypto_backend.admission import Admission
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.openssl import OpensslEngine
 from cuse_crypto_backend.server import Server
@@ -36,10 +38,12 @@ ROWS = {row.name: row for row in ioctls.IOCTLS}
 class Backend:
     """A back end in a thread, which can be ended and started again."""
 
-    def __init__(self, address: Address, engine: Engine | None = None) -> None:
-        self.address = address
-        self.server = Server(engine or OpensslEngine(), frozenset({os.geteuid()}))
+    def __init__(
+        self, address: Address, engine: Engine | None = None, admission: Admission | None = None
+    ) -> None:
+        self.server = Server(engine or OpensslEngine(), admission or Admission.of_this_user())
         self._listener = address.listen()
+        self.address = address.bound(self._listener)
         self._scope = trio.CancelScope()
         self._running = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=[self._serve], daemon=True)
@@ -83,6 +87,9 @@ class FakeMemory:
         for address, at, length in pieces:
             self._find(address, length)[:] = self.arena.view[at : at + length]
 
+    def commit(self, pieces: Sequence[Piece], session: Session, done: int = 0) -> None:
+        self.copy_to_user(pieces)
+
     def _find(self, address: int, length: int) -> memoryview:
         for start, data in self.bytes.items():
             if start <= address and address + length <= start + len(data):
@@ -93,8 +100,8 @@ class FakeMemory:
 class Caller:
     """A program that makes ioctls of one worker."""
 
-    def __init__(self, address: Address, shared: bool = True) -> None:
-        self.queue = Queue(address, os.urandom(16), 0, deadline=5, shared=shared)
+    def __init__(self, to: Route | Address, shared: bool = True, guest: bytes = b"") -> None:
+        self.queue = Queue(to, guest or os.urandom(16), 0, deadline=5, shared=shared)
         self.arena = self.queue.arena
         self.memory = FakeMemory(self.arena)
         self.marshal = Cryptodev(ioctls.IOCTLS, self.queue)

@@ -59,12 +59,16 @@ class FakeNode:
 
     kind: Kind = "mounted"
     path = Path("/dev/null")
+    lock = -1
 
     def __init__(self) -> None:
         ours, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel = Channel(ours.detach())
         self.attributes = Attributes()
         self.kernel.settimeout(10)
+
+    def waiting(self) -> int:
+        return 0
 
     def abort(self) -> None:
         self.kernel.shutdown(socket.SHUT_RDWR)

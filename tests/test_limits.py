@@ -212,7 +212,7 @@ def test_connections_of_one_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert refused.is_dropped()
     refused.connection.close()
     peers.pop().connection.close()
-    eventually(lambda: backend.server._peers[os.getpid()] == 1)
+    eventually(lambda: backend.server._peers["pid", os.getpid()] == 1)
     peers.append(Peer(backend.address))
     for peer in peers:
         peer.connection.close()

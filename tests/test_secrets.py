@@ -1,6 +1,5 @@
 """Keys are gone from the front end's memory when their session is; and never in what it says."""
 
-import ctypes
 import errno
 import os
 import re
@@ -11,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from cuse_crypto.abi.algorithms import CIPHERS
-from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.files import OpenFiles
+from cuse_crypto.frontend.ledger import SHORT
 from tests.conftest import Service, StartDevice, eventually
 
 AES_CBC = 11
@@ -133,12 +133,14 @@ def test_keys_go_with_their_sessions(
 
 def test_an_ended_session_is_not_made_again() -> None:
     key = bytearray(os.urandom(16))
-    session = Session(1, CIPHERS[AES_CBC], None, key, bytearray(b"mac"), bytes(16))
+    file = OpenFiles().open()
+    session = file.new_session(CIPHERS[AES_CBC], None, key, b"mac")
     assert session.keys() == (key, bytearray(b"mac"))
+    ledger = file.ledger.view
+    assert bytes(key) in bytes(ledger[session.at : session.at + SHORT])
     assert key.hex() not in repr(session)
     assert repr(bytes(key)) not in repr(session)
-    where = ctypes.addressof(ctypes.c_char.from_buffer(key))
     session.end()
-    assert ctypes.string_at(where, 16) == bytes(16)
+    assert bytes(ledger[session.at : session.at + SHORT]) == bytes(SHORT)
     with pytest.raises(OSError, match="ended"):
         session.keys()

@@ -1,4 +1,4 @@
-"""What this kernel may not have, in virtual machines: the node as a cuse node, and AF_ALG.
+"""What this kernel may not have, in virtual machines: a cuse node, AF_ALG and vsock.
 
 Two machines at once, each emulated on one CPU.
 """
@@ -14,15 +14,27 @@ from tests import virtual_machine
 
 pytestmark = pytest.mark.vm
 
-MODULES = "modprobe -a af_alg algif_skcipher algif_hash algif_aead"
+MODULES = "modprobe -a af_alg algif_skcipher algif_hash algif_aead vsock_loopback"
 BOOT_AND_TESTS = 1500.0
+CONTRACT = (
+    "test_small_and_large",
+    "test_two_queues_of_a_guest",
+    "test_the_back_end_comes_back",
+    "test_nobody_is_there",
+    "test_who_is_refused_hears_so_and_is_logged_once",
+    "test_a_silent_peer",
+)
 MACHINES = {
     # Not what only looks at the command line, or needs no kernel: emulation is slow.
     "node": "tests/test_node.py tests/test_chat_programs.py tests/test_af_alg.py "
     "tests/test_engines.py tests/test_bench.py::test_af_alg "
+    + "".join(f"tests/test_transports.py::{name}[vsock] " for name in CONTRACT)
+    + "tests/test_transports.py::test_own_cids "
     "tests/test_cli.py::test_up_ends_in_order "
     "tests/test_cli.py::test_a_killed_front_end_is_replaced "
     "tests/test_cli.py::test_a_killed_back_end_is_replaced tests/test_cli.py::test_name_taken "
+    "tests/test_succession.py::test_upgrade "
+    "tests/test_succession.py::test_where_the_kernel_cannot_send_again "
     "tests/test_run_forbidden.py::test_where_debian_forbids_it",
     # Of the 32-bit programs one: what they ask differs from the 64-bit ones in layouts alone.
     # Long hashes only cost time: conform_cphash and conform_cipher_mac ask for hashes too.

@@ -48,8 +48,8 @@ set -e
 for module in /modules/*; do insmod $module; done
 mkdir /lower /upper /new
 mount -t 9p -o ro,cache=loose,{share} root /lower
-mount -t tmpfs -o mode=0755,size=75% tmpfs /upper
-mkdir /upper/data /upper/work
+{upper}
+mkdir -p /upper/data /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /new
 mount -t proc proc /new/proc
 mount -t sysfs sysfs /new/sys
@@ -68,7 +68,7 @@ mount --bind /new{modules} /new/lib/modules/{version}
 mount -t 9p -o cache=none,{share} exchange /new{exchange}
 ip link set lo up
 hostname localhost
-exec switch_root /new /bin/sh {exchange}/init
+{start}
 """
 
 # Process 1 from then on, in the host's shell. Its process group is 0; the command gets an ordinary
@@ -76,8 +76,25 @@ exec switch_root /new /bin/sh {exchange}/init
 GUEST_INIT = f"""\
 setsid --wait sh {EXCHANGE}/command </dev/null >>{EXCHANGE}/output 2>&1
 echo $? >{EXCHANGE}/status
-echo b >/proc/sysrq-trigger
 """
+
+
+class System(NamedTuple):
+    """What a guest is beyond the command's: lines of the initramfs's shell, and what they need."""
+
+    modules: tuple[str, ...] = MODULES
+    upper: str = "mount -t tmpfs -o mode=0755,size=75% tmpfs /upper"
+    """Where the guest's changes go."""
+    start: str = f"exec switch_root /new /bin/sh {EXCHANGE}/init"
+    """What becomes process 1, and has the command run by EXCHANGE/init."""
+    append: str = ""
+    """For the kernel's command line."""
+    finish: str = "echo b >/proc/sysrq-trigger"
+    """What ends the guest when the command is done."""
+
+
+BARE = System()
+"""No services, and forgotten at the end."""
 
 
 class VirtualMachineError(Exception):
@@ -125,6 +142,7 @@ def run(
     cpus: int = 2,
     memory: str = "1G",
     qemu_options: Sequence[str] = (),
+    system: System = BARE,
 ) -> subprocess.CompletedProcess[str]:
     """Boot, run `command` as root (a string: by sh), power off: all within `timeout` seconds.
 
@@ -136,11 +154,12 @@ def run(
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="run-") as scratch:
         console, exchange = Path(scratch, "console"), Path(scratch, "exchange")
         exchange.mkdir()
-        (exchange / "init").write_text(GUEST_INIT)
+        (exchange / "init").write_text(f"{GUEST_INIT}{system.finish}\n")
         (exchange / "command").write_text(_script(command, cwd, env or {}))
         (exchange / "output").touch()
-        initramfs = _initramfs(kernel, Path(scratch))
+        initramfs = _initramfs(kernel, Path(scratch), system)
         machine = ["-smp", str(cpus), "-m", memory, *_shares(exchange), *qemu_options]
+        machine += ["-append", f"console=ttyS0 oops=panic panic=-1 {system.append}"]
         in_time = _boot(kernel, initramfs, machine, console, exchange / "output", progress, timeout)
         output, messages = _text(exchange / "output"), _text(console)
         status = _text(exchange / "status").strip()
@@ -212,26 +231,27 @@ def _script(command: Sequence[str] | str, cwd: Path, env: Mapping[str, str]) -> 
     return "\n".join([*exports, f"cd {shlex.quote(str(cwd))} || exit", line, ""])
 
 
-def _initramfs(kernel: Kernel, scratch: Path) -> Path:
+def _initramfs(kernel: Kernel, scratch: Path, system: System) -> Path:
     root = scratch / "initramfs-root"
     (root / "bin").mkdir(parents=True)
     (root / "modules").mkdir()
     shutil.copy(_program("busybox"), root / "bin/busybox")
-    for number, module in enumerate(_modules(kernel)):
+    for number, module in enumerate(_modules(kernel, system.modules)):
         shutil.copy(module, root / "modules" / f"{number:02}-{module.name}")
     modules = shlex.quote(str(kernel.root / "lib/modules" / kernel.version))
     values = {"share": SHARE, "exchange": EXCHANGE, "modules": modules, "version": kernel.version}
+    values |= {"upper": system.upper, "start": system.start}
     (root / "init").write_text(INITRAMFS_INIT.format(**values))
     (root / "init").chmod(0o755)
     _call("busybox", "sh", "-c", "busybox find . | busybox cpio -o -H newc >../initramfs", cwd=root)
     return scratch / "initramfs"
 
 
-def _modules(kernel: Kernel) -> list[Path]:
-    """The files of MODULES and of what they need, in the order of loading."""
+def _modules(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
+    """The files of these and of what they need, in the order of loading."""
     where = ("-d", str(kernel.root), "-S", kernel.version)
     # An empty configuration: options and aliases of the host are not meant for the guest.
-    listed = _call("modprobe", "-C", os.devnull, *where, "--show-depends", "--all", *MODULES)
+    listed = _call("modprobe", "-C", os.devnull, *where, "--show-depends", "--all", *names)
     files = re.findall(r"^insmod (\S.*\S)\s*$", listed, re.MULTILINE)
     return [Path(file) for file in dict.fromkeys(files)]
 
@@ -265,7 +285,7 @@ def _boot(
         *("-accel", "tcg,thread=multi", "-cpu", "max"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
         # A crash becomes a reset (panic=-1), which is the end (-no-reboot).
-        *("-append", "console=ttyS0 oops=panic panic=-1", "-no-reboot"),
+        "-no-reboot",
         *machine,
     ]
     deadline = time.monotonic() + timeout

@@ -7,8 +7,8 @@ and engines'.
 import contextlib
 import errno
 import logging
-import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from cuse_crypto.abi.structs import Cop
@@ -27,16 +27,29 @@ log = logging.getLogger(__name__)
 
 HELLO_DEADLINE = 5.0
 """Seconds that a new connection may be silent."""
+REST_DEADLINE = 10.0
+"""Seconds that one may be silent in the middle of a message. A port of a virtual machine stays
+connected when its front end is killed, and the next one is not to be taken for the rest."""
 _BUFFER = messages.MAX_LENGTH + GROWTH + SLACK
 
 
 class Channel:
     """One connection, in a thread of its own: methods are named after the message they answer."""
 
-    def __init__(self, engine: Engine, guests: Guests, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        guests: Guests,
+        connection: Connection,
+        known: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``connection`` has HELLO_DEADLINE; ``known`` is called when it has said HELLO."""
         self._engine = engine
         self._guests = guests
-        self.connection = Connection(sock, HELLO_DEADLINE)
+        self._known = known
+        self._name: bytes | None = None
+        """The guest's, from HELLO on."""
+        self.connection = connection
         self._areas = [Area(_BUFFER), Area(_BUFFER)]
         self._request, self._reply = (area.view for area in self._areas)
         self._guest = Guest(engine)
@@ -45,22 +58,23 @@ class Channel:
         self._ended = False
 
     def run(self) -> None:
-        """Answer until the peer goes or breaks the protocol."""
-        name = None
+        """Answer until the peer goes; PeerError when it breaks the protocol."""
         try:
-            name = self._hello()
-            if name is not None:
+            self.connection.greet()
+            if self._hello():
+                self._known()
                 self.connection.set_deadline(0)
+                self.connection.rest = REST_DEADLINE
                 self._serve()
-        except PeerError as error:
-            log.warning("dropped a front end: %s", error)
         except (ConnectionLost, PeerSilent) as error:
             log.debug("lost a front end: %s", error)
+        except PeerError:
+            raise
         except Exception:
             log.exception("a bug, which ends the connection of a front end")
         finally:
-            if name is not None:
-                self._guests.leave(name)
+            if self._name is not None:
+                self._guests.leave(self._name)
             self.connection.close()
 
     def shut(self) -> None:
@@ -82,38 +96,45 @@ class Channel:
             if len(received) > KEPT:
                 self._trim()
 
-    def _hello(self) -> bytes | None:
-        """Agree with the peer; the guest's name, or None if it left without a word."""
+    def _hello(self) -> bool:
+        """Agree with the peer; False if it left without a word."""
         message, given = self.connection.receive_first(self._request, 2)
         try:
-            return None if message is None else self._welcome(message, given)
+            if message is None:
+                return False
+            request = messages.unpack_request(message)
+            if request.message.name != "HELLO":
+                raise PeerError("it is no front end of cuse-crypto")
+            self._welcome(request, given)
         finally:
             close_all(given)
+        return True
 
-    def _welcome(self, message: Received, given: list[int]) -> bytes:
-        request = messages.unpack_request(message)
-        if request.message.name != "HELLO" or request.body.magic != messages.MAGIC:
+    def _welcome(self, request: Request, given: list[int]) -> None:
+        if request.body.magic != messages.MAGIC:
             raise PeerError("it is no front end of cuse-crypto")
         if request.body.version != messages.VERSION:
             self._fail(request, errno.EPROTONOSUPPORT)
             raise PeerError(f"it speaks version {request.body.version}, not {messages.VERSION}")
-        name: bytes = request.body.guest
         names = sorted(self._engine.algorithms)
         listed = struct.pack(f"<{len(names)}I", *names)
         if len(listed) > request.writable[0]:
             raise PeerError("it has no room for the list of algorithms")
         at = request.message.reply_offset
         self._reply[at : at + len(listed)] = listed
+        self._enter(request.body.guest)
+        if request.body.features & Feature.SHARED and len(given) == 2:
+            self._share(request, given, (len(listed),))
+        else:
+            self._send(request, self._welcome_body(0), (len(listed),))
+
+    def _enter(self, name: bytes) -> None:
+        """Be a queue of the guest ``name`` from now on."""
+        # In this order: a guest that says HELLO once more keeps what it has.
         self._guest = self._guests.enter(name)
-        try:
-            if request.body.features & Feature.SHARED and len(given) == 2:
-                self._share(request, given, (len(listed),))
-            else:
-                self._send(request, self._welcome_body(0), (len(listed),))
-        except BaseException:
-            self._guests.leave(name)
-            raise
-        return name
+        left, self._name = self._name, name
+        if left is not None:
+            self._guests.leave(left)
 
     def _share(self, request: Request, given: list[int], segments: tuple[int, ...]) -> None:
         """Say that the memory of the peer is used from now on, and use it."""
@@ -141,7 +162,8 @@ class Channel:
 
     def _welcome_body(self, features: int) -> messages.Welcome:
         name = self._engine.name.encode()
-        return messages.Welcome(messages.VERSION, 0, features, MAX_PAYLOAD, name)
+        place = self._guests.place
+        return messages.Welcome(messages.VERSION, 0, features, MAX_PAYLOAD, name, place)
 
     def _trim(self) -> None:
         for area in self._areas:
@@ -152,6 +174,9 @@ class Channel:
         handler = getattr(self, request.message.name, None)
         if handler is None:
             raise PeerError(f"{request.message.name} at this point")
+        if request.message.name == "HELLO":
+            handler(request)
+            return
         try:
             segments: tuple[int, ...] = handler(request) or ()
         except OSError as error:
@@ -177,6 +202,12 @@ class Channel:
     def _fail(self, request: Request, status: int) -> None:
         length = messages.pack_error(self._reply, request.message, request.tag, status)
         self.connection.send(self._reply[:length])
+
+    def HELLO(self, request: Request) -> None:
+        """Once more: another queue, or another front end, that has come to the same stream."""
+        if isinstance(self.connection, SharedConnection):
+            raise PeerError("HELLO at this point")
+        self._welcome(request, [])
 
     def OPEN(self, request: Request) -> None:
         """An open file."""

@@ -5,6 +5,7 @@ nothing. With its last queue a guest is forgotten.
 """
 
 import errno
+import os
 import threading
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ MAX_FILES = 16384
 """Open files of one guest."""
 MAX_SESSIONS = 65536
 """Sessions of one guest, of all its open files."""
+PLACE_SIZE = 16
 
 
 @dataclass(slots=True)
@@ -140,6 +142,8 @@ class Guests:
         self._engine = engine
         self._guests: dict[bytes, Guest] = {}
         self._lock = threading.Lock()
+        self.place = os.urandom(PLACE_SIZE)
+        """Names this memory among those of other processes and machines."""
 
     def enter(self, name: bytes) -> Guest:
         """One more queue of this guest."""

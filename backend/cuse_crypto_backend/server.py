@@ -5,14 +5,17 @@ its connection and nothing else.
 """
 
 import logging
-import os
 import socket
-import struct
 from collections import Counter
+from functools import partial
 
 import trio
 
-from cuse_crypto_backend.channel import Channel
+from cuse_crypto.wire.connection import Connection
+from cuse_crypto.wire.messages import PeerError
+from cuse_crypto.wire.tls import Refused
+from cuse_crypto_backend.admission import Admission, Peer
+from cuse_crypto_backend.channel import HELLO_DEADLINE, Channel
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.guests import Guests
 
@@ -20,17 +23,21 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 1024
 MAX_OF_ONE_PEER = 300
-"""Connections of one process: a front end has as many as it has workers, 256 at most."""
+"""Connections of one process: a front end has as many as it has workers, 256 at most. The same for
+a virtual machine, and for an address of the network."""
+MAX_STRANGERS = 128
+"""Connections that have not yet said who they are."""
 
 
 class Server:
-    """Serves front ends of the users in ``uids`` with ``engine``."""
+    """Serves front ends that ``admission`` lets in with ``engine``."""
 
-    def __init__(self, engine: Engine, uids: frozenset[int]) -> None:
+    def __init__(self, engine: Engine, admission: Admission) -> None:
         self.engine = engine
         self.guests = Guests(engine)
-        self._uids = uids
-        self._peers: Counter[int] = Counter()
+        self.admission = admission
+        self._peers: Counter[tuple[str, object]] = Counter()
+        self._strangers: set[Connection] = set()
 
     async def run(self, listener: socket.socket) -> None:
         """Accept until cancelled, which ends all connections."""
@@ -46,44 +53,61 @@ class Server:
                     await trio.sleep(0.1)
                     continue
                 sock = socket.socket(fileno=accepted.detach())
-                pid = self._peer(sock)
-                if pid is None:
+                try:
+                    # Not kept in a variable here, where they would outlive their connection.
+                    nursery.start_soon(self._serve, *self._let_in(sock), limiter)
+                except Refused as refusal:
+                    self.admission.tell(str(refusal))
                     sock.close()
-                    continue
-                self._peers[pid] += 1
-                nursery.start_soon(self._serve, sock, pid, limiter)
+                except OSError as error:
+                    log.debug("lost a front end: %s", error.strerror)
+                    sock.close()
 
-    def _peer(self, sock: socket.socket) -> int | None:
-        """The pid at the other end, None for one that may not connect (any more).
+    def _let_in(self, sock: socket.socket) -> tuple[Channel, Peer]:
+        peer = self._peer(sock)
+        connection = self.admission.connection(sock, HELLO_DEADLINE)
+        self._peers[peer.key] += 1
+        if not peer.is_known:
+            self._strangers.add(connection)
+        known = partial(self._strangers.discard, connection)
+        return Channel(self.engine, self.guests, connection, known), peer
 
-        Who that is, is the kernel's word and not the peer's.
+    def _peer(self, sock: socket.socket) -> Peer:
+        """Who is at the other end. That is the kernel's word and not the peer's; Refused for one
+        that may not connect (any more).
         """
-        size = struct.calcsize("3i")
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        pid: int
-        pid, uid, _ = struct.unpack("3i", credentials)
-        if uid not in self._uids:
-            log.warning(
-                "refused a front end of uid %d (pid %d); allow it with --allow-uid", uid, pid
+        peer = self.admission.peer(sock)
+        if self._peers[peer.key] >= MAX_OF_ONE_PEER:
+            raise Refused(
+                f"refused one more connection of {peer.name}, which has {MAX_OF_ONE_PEER}"
             )
-            return None
-        if self._peers[pid] >= MAX_OF_ONE_PEER:
-            log.warning("refused one more connection of pid %d, which has %d", pid, MAX_OF_ONE_PEER)
-            return None
-        return pid
+        if not peer.is_known and len(self._strangers) >= MAX_STRANGERS:
+            raise Refused(f"refused {peer.name}: {MAX_STRANGERS} others have not said who they are")
+        return peer
 
-    async def _serve(self, sock: socket.socket, pid: int, limiter: trio.CapacityLimiter) -> None:
-        channel = Channel(self.engine, self.guests, sock)
+    async def _serve(self, channel: Channel, peer: Peer, limiter: trio.CapacityLimiter) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_shut_when_cancelled, channel)
-                await trio.to_thread.run_sync(channel.run, limiter=limiter, thread_name="queue")
+                await trio.to_thread.run_sync(
+                    self._talk, channel, peer, limiter=limiter, thread_name="queue"
+                )
                 nursery.cancel_scope.cancel()
         finally:
-            sock.close()
-            self._peers[pid] -= 1
-            if not self._peers[pid]:
-                del self._peers[pid]
+            channel.connection.close()
+            self._strangers.discard(channel.connection)
+            self._peers[peer.key] -= 1
+            if not self._peers[peer.key]:
+                del self._peers[peer.key]
+
+    def _talk(self, channel: Channel, peer: Peer) -> None:
+        """In a thread: until the end of the connection."""
+        try:
+            channel.run()
+        except Refused as refusal:
+            self.admission.tell(f"refused {peer.name}: {refusal}")
+        except PeerError as error:
+            log.warning("dropped a front end (%s): %s", peer.name, error)
 
 
 async def _shut_when_cancelled(channel: Channel) -> None:
@@ -95,8 +119,7 @@ async def _shut_when_cancelled(channel: Channel) -> None:
 
 
 async def serve(
-    engine: Engine, listener: socket.socket, uids: frozenset[int] | None = None
+    engine: Engine, listener: socket.socket, admission: Admission | None = None
 ) -> None:
-    """Serve until cancelled; ``uids`` may connect: by default root and this process's own."""
-    allowed = uids if uids is not None else frozenset({0, os.geteuid()})
-    await Server(engine, allowed).run(listener)
+    """Serve until cancelled; by default root, and this process's own user, may connect."""
+    await Server(engine, admission or Admission.of_this_user()).run(listener)

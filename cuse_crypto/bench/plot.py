@@ -1,13 +1,12 @@
 """A figure of what was measured, by matplotlib, which need not be there."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cuse_crypto.bench.report import KERNEL, Report, headline, human
 from cuse_crypto.errors import Failure
+from cuse_crypto.extras import require
 
-REMEDY = "pip install 'cuse-crypto[plot]'"
 SUFFIXES = (".svg", ".png", ".pdf")
 
 
@@ -17,8 +16,7 @@ def check(path: Path) -> None:
         raise Failure(f"{path} is no name for a figure; let it end with {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise Failure(f"{path.parent} is no folder; create it first")
-    if find_spec("matplotlib") is None:
-        raise Failure(f"a plot takes matplotlib, which is not installed; {REMEDY}")
+    require("plot", "a plot")
 
 
 def draw(report: Report, path: Path) -> None:

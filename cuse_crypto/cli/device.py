@@ -1,81 +1,187 @@
 """``cuse-crypto device``: the front end alone."""
 
-from typing import Any
+import contextlib
+import logging
+import signal
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
 
+from cuse_crypto import notify
+from cuse_crypto.cli import renewal
+from cuse_crypto.cli.configuration import OfInstance
 from cuse_crypto.cli.options import (
     AddressType,
     announce,
+    credentials,
     follow_parent,
     limit_options,
     node_options,
     sandbox_option,
     set_up_process,
+    tls_options,
     verbose_option,
 )
 from cuse_crypto.cli.sandbox import confine_front_end
+from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
+from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
 
+if TYPE_CHECKING:
+    from cuse_crypto.frontend.estate import Estate
+    from cuse_crypto.frontend.server import Server
 
-@click.command("device")
-@click.option("--backend", "address", type=AddressType(), required=True, help="unix:PATH")
+log = logging.getLogger(__name__)
+
+
+def _inherited(context: object, option: object, values: tuple[str, ...]) -> list[tuple[str, int]]:
+    """NAME=FD, as whoever started this process writes it."""
+    pairs = (value.rpartition("=") for value in values)
+    return [(name, int(number)) for name, _, number in pairs]
+
+
+@click.command("device", cls=OfInstance, instance="name")
+@click.option(
+    "--backend",
+    "addresses",
+    type=AddressType(),
+    required=True,
+    multiple=True,
+    help="unix:PATH, tcp:HOST:PORT, vsock:CID:PORT, virtio:NAME or fd:N; see docs/transports.md. "
+    "Of several, one is used at a time, and the next one when that goes. [repeatable]",
+)
+@tls_options
+@click.option(
+    "--early",
+    is_flag=True,
+    help="Make the node though no back end answers yet: who opens it waits for --patience.",
+)
 @node_options
 @limit_options
 @sandbox_option
-@click.option("--with-parent", is_flag=True, hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
+@click.option(renewal.INHERIT, "inherited", multiple=True, hidden=True, callback=_inherited)
 @verbose_option
-def command(address: Address, with_parent: bool, verbose: bool, **options: Any) -> None:
-    """Make the node and forward what programs ask of it to a back end, until SIGTERM."""
-    set_up_process("device", verbose)
-    if with_parent:
-        follow_parent()
-    trio.run(_serve, address, options)
+def command(
+    addresses: tuple[Address, ...], with_parent: int, verbose: bool, **options: Any
+) -> None:
+    """Make the node and forward what programs ask of it to a back end, until SIGTERM.
+
+    `cuse-crypto upgrade` starts the installed program anew in the same process: whoever has the
+    node open does not notice.
+    """
+    set_up_process("device", verbose, device=options["name"])
+    follow_parent(with_parent)
+    tls = credentials(options)
+    secured = [address.secured(tls) for address in addresses]
+    shown = Shown(addresses, options)
+    with contextlib.closing(shown), contextlib.closing(notify.Supervisor()) as supervisor:
+        trio.run(_serve, secured, supervisor, options, shown)
 
 
-async def _serve(address: Address, options: dict[str, Any]) -> None:
+async def _serve(
+    addresses: list[Address],
+    supervisor: notify.Supervisor,
+    options: dict[str, Any],
+    shown: Shown,
+) -> None:
+    from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
-    from cuse_crypto.frontend.queue import BackendGone
+    from cuse_crypto.frontend.memory import why_not_direct
+    from cuse_crypto.frontend.route import Route
     from cuse_crypto.frontend.server import Server
+    from cuse_crypto.frontend.succession import inherit
     from cuse_crypto.fuse.node import Attributes, make, pick
 
     async with until_signalled() as ended:
         attributes = Attributes.named(options["mode"], options["owner"], options["group"])
-        kind, reason = pick(options["kind"])
         values = {row: options[row.name.replace("-", "_")] for row in LIMITS}
         limits = Limits(values, options["workers"])
-        node = make(options["name"], kind, attributes)
+        estate = Estate([*notify.inherited(), *options["inherited"]])
+        predecessor = inherit(options["name"], estate)
+        if predecessor:
+            node, reason = predecessor.node, "taken over"
+        else:
+            kind, reason = pick(options["kind"])
+            node = make(options["name"], kind, attributes)
         try:
+            if node.kind == "mounted" and (problem := why_not_direct()):
+                log.warning("callers will get EFAULT: %s", problem)
             confine_front_end(options["sandbox"], mounted=node.kind == "mounted")
             server = Server(
                 node,
-                address,
+                Route(addresses, number_of(options["name"])),
                 workers=options["workers"],
                 deadline=options["deadline"],
                 patience=options["patience"],
                 direct=options["memory"] == "auto",
                 api=options["api"],
                 limits=limits,
+                estate=estate,
+                predecessor=predecessor,
+                board=shown.board,
             )
-            try:
-                engine = server.connect()
-            except BackendGone as error:
-                remedy = f"start it with: cuse-crypto backend --listen {address}"
-                raise Failure(f"{error.strerror}; {remedy}") from None
+            engine = _engine(server, addresses[0], required=not (predecessor or options["early"]))
             async with trio.open_nursery() as nursery:
+                await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
-                announce(f"ready: {node.path} ({node.kind} node, {reason}; engine {engine})")
-                await _first(ended, server.ended)
+                about = node.path, node.kind, engine
+                if predecessor:
+                    # Callers may be waiting for whoever comes if this one is killed, too.
+                    nursery.start_soon(shown.mount, *about)
+                else:
+                    await shown.mount(*about)
+                status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
+                announce(f"ready: {status}")
+                async with supervised(supervisor, status, server.pulse.beats):
+                    await _first(ended, server.ended)
                 signalled = ended.is_set()
                 await server.stop()
+                nursery.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
         finally:
             node.close()
             limits.report()
+
+
+def _engine(server: "Server", address: Address, *, required: bool) -> str:
+    """Its name; Failure if there is no back end and one is ``required``."""
+    from cuse_crypto.frontend.queue import BackendGone
+
+    try:
+        return server.connect()
+    except BackendGone as error:
+        if not required:
+            return "not known yet"
+        raise Failure(f"{error.strerror}; {_remedy(address)}") from None
+
+
+async def _renew_when_told(
+    server: "Server", estate: "Estate", shown: Shown, task_status: trio.TaskStatus[None]
+) -> None:
+    with trio.open_signal_receiver(signal.SIGUSR2) as told:
+        task_status.started()
+        async for _ in told:
+            if await renewal.works():
+                await server.drain()
+                shown.close()
+                renewal.renew(estate.descriptors)
+
+
+def number_of(name: str) -> int:
+    """At the end of a device's name; 0 if there is none. Devices begin with different back ends."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits or 0)
+
+
+def _remedy(address: Address) -> str:
+    if address.scheme in ("virtio", "fd"):
+        return "start a back end there, see docs/transports.md"
+    return f"start it with: cuse-crypto backend --listen {address}"
 
 
 async def _first(*events: trio.Event) -> None:

@@ -65,6 +65,12 @@ def _af_alg() -> str | None:
     return None
 
 
+def _status() -> str | None:
+    from cuse_crypto.status.mount import why_no_status
+
+    return why_no_status()
+
+
 def _filter() -> str | None:
     from cuse_crypto.hardening.system_calls import why_no_filter
 
@@ -85,6 +91,7 @@ LOOKS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     ("caller memory", "one round trip for each ioctl", _caller_memory),
     ("host /dev/crypto", "the engine cryptodev", _host_device),
     ("AF_ALG", "the kernel's ciphers from user space", _af_alg),
+    ("pyfuse3", "status files, top and trace", _status),
     ("libseccomp", "few system calls for the back end", _filter),
     ("systemd", "running as a service", _systemd),
 )

@@ -5,10 +5,12 @@ Exit status: 0 done, 1 failed, 2 wrong usage.
 
 import importlib
 import sys
+from pathlib import Path
 
 import click
 
 from cuse_crypto import __version__
+from cuse_crypto.cli import configuration
 from cuse_crypto.errors import Failure
 
 COMMANDS = {
@@ -16,10 +18,19 @@ COMMANDS = {
     "run": "cuse_crypto.cli.run",
     "device": "cuse_crypto.cli.device",
     "backend": "cuse_crypto.cli.backend",
+    "upgrade": "cuse_crypto.cli.upgrade",
     "chat": "cuse_crypto.cli.chat",
     "bench": "cuse_crypto.cli.bench",
+    "status": "cuse_crypto.cli.status",
+    "top": "cuse_crypto.cli.top",
+    "trace": "cuse_crypto.cli.trace",
+    "replay": "cuse_crypto.cli.replay",
     "doctor": "cuse_crypto.cli.doctor",
+    "pki": "cuse_crypto.cli.pki",
+    "service": "cuse_crypto.cli.service",
     "include-dir": "cuse_crypto.cli.include_dir",
+    "completion": "cuse_crypto.cli.completion",
+    "man": "cuse_crypto.cli.man",
 }
 """Each is the function ``command`` of its module, imported when it is needed."""
 
@@ -41,11 +52,22 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cuse-crypto")
-def cli() -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=configuration.DEFAULT,
+    show_default=True,
+    envvar=configuration.VARIABLE,
+    help="A file that options are taken from which the command line does not give.",
+)
+@click.pass_context
+def cli(ctx: click.Context, config: Path) -> None:
     """A /dev/crypto without a kernel module.
 
     `cuse-crypto up` makes /dev/cryptodev0 and serves it until Ctrl-C.
     """
+    assert isinstance(ctx.command, click.Group)
+    configuration.Configuration.read(config).apply(ctx, ctx.command)
 
 
 def main() -> None:

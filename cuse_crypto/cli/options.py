@@ -5,12 +5,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from cuse_crypto.cli import logs
 from cuse_crypto.frontend import limits
 from cuse_crypto.wire.address import Address
+from cuse_crypto.wire.tls import Credentials, secured
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -18,7 +21,7 @@ DEFAULT_NAME = "cryptodev0"
 
 
 class AddressType(click.ParamType[Address]):
-    """``unix:PATH`` and its like."""
+    """``unix:PATH`` and its like: SCHEME:REST."""
 
     name = "address"
 
@@ -104,6 +107,13 @@ node_options = _together(
     ),
     click.option("--owner", default="root", show_default=True, help="Of the node."),
     click.option("--group", default="root", show_default=True, help="Of the node."),
+    click.option(
+        "--status",
+        default="auto",
+        show_default=True,
+        metavar="auto|off|DIR",
+        help="Where the status files are mounted: /run/cuse-crypto/NAME (auto), or a folder.",
+    ),
     workers_option,
     deadline_option,
     click.option(
@@ -169,19 +179,51 @@ sandbox_option = click.option(
     help="Give up the privileges and system calls that serving does not take.",
 )
 
+tls_options = _together(
+    click.option(
+        "--pki",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="For tcp: what `cuse-crypto pki issue` has made for this side.",
+    ),
+    *(
+        click.option(
+            f"--tls-{what}",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=f"For tcp, instead of --pki: {meaning}, in PEM.",
+        )
+        for what, meaning in (
+            ("cert", "the certificate of this side"),
+            ("key", "its key"),
+            ("ca", "the authority whose certificates the other side may have"),
+        )
+    ),
+)
+
+
+def credentials(options: dict[str, Any]) -> Credentials | None:
+    """What the ``tls_options`` name, which are taken out of ``options``; None for nothing."""
+    given = [options.pop(name) for name in ("pki", "tls_cert", "tls_key", "tls_ca")]
+    found = secured(*given) if any(given) else None
+    if found and found.remark():
+        logging.getLogger(__name__).warning("%s", found.remark())
+    return found
+
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 
 
-def set_up_process(command: str, verbose: bool) -> None:
-    """Name the process for ps, and send the log to standard error."""
+def set_up_process(command: str, verbose: bool, **fields: object) -> None:
+    """Name the process for ps, and send the log to standard error or to the journal.
+
+    ``fields`` are keys of ``journal.FIELDS``, for all that it says.
+    """
     import setproctitle
 
-    setproctitle.setproctitle(" ".join(["cuse-crypto", *sys.argv[1:]]))
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format=f"cuse-crypto {command}: %(message)s",
-        stream=sys.stderr,
-    )
+    words = [word for word in sys.argv[1:] if not word.startswith("--inherit=")]
+    setproctitle.setproctitle(" ".join(["cuse-crypto", *words]))
+    logs.set_up(command, verbose, fields)
 
 
 def announce(text: str) -> None:
@@ -189,15 +231,16 @@ def announce(text: str) -> None:
     print(text, flush=True)
 
 
-def follow_parent(parent: int = 0) -> int:
-    """Be sent SIGTERM when the parent dies, however it dies; its pid.
+def follow_parent(parent: int) -> int:
+    """Be sent SIGTERM when ``parent`` dies, however it dies, unless that is 0; its pid.
 
-    With ``parent`` again, after a change of user, which the kernel forgets it for.
+    To be repeated after a change of user, which the kernel forgets it for.
     """
     from cuse_crypto.hardening import kernel
 
-    parent = parent or os.getppid()
+    if not parent:
+        return 0
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:
         sys.exit(1)
     return parent

@@ -66,7 +66,7 @@ def command(
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until it is the program it has nothing to clean up.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox), "--with-parent"]
+    flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox)]
     backend = ["backend", "--engine", engine, *(["--user", user] if user else []), *flags]
     device = ["device", "--name", NODE, "--node", "mounted", "--mode", "666", *flags]
     device += ["--owner", str(os.geteuid()), "--group", str(os.getegid())]
@@ -165,10 +165,11 @@ def _serve(guards: Guards, say: int, folder: int, backend: list[str], device: li
     address = Address.parse(f"unix:/proc/self/fd/{folder}/backend")
     # Not to be closed by who forgets the object: a child has it under the same number.
     listener = address.listen().detach()
+    follow = f"--with-parent={os.getpid()}"
     try:
         guards.watch(
-            partial(_back_end, [*backend, "--listen", f"fd:{listener}"]),
-            partial(_become_daemon, [*device, "--backend", str(address)]),
+            partial(_back_end, [*backend, follow, "--listen", f"fd:{listener}"]),
+            partial(_become_daemon, [*device, follow, "--status=off", "--backend", str(address)]),
         )
     except OSError as error:
         click.echo(f"cuse-crypto: {_why(error)}", err=True)

@@ -66,5 +66,7 @@ def confine_front_end(sandbox: bool, *, mounted: bool) -> None:
     locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
     if sandbox:
         unmounting = [privileges.CAP_SYS_ADMIN] * mounted
-        privileges.keep({*locking, *privileges.CALLERS, *unmounting})
+        kept = {*locking, *privileges.CALLERS, *unmounting}
+        # An upgraded program mounts the status files again.
+        privileges.keep(kept, through_exec={*kept, privileges.CAP_SYS_ADMIN})
     secrets.no_dump()

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import trio
 
+from cuse_crypto.cli.keeper import Keeper
 from cuse_crypto.cli.options import announce
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.errors import Failure
@@ -17,28 +19,26 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds that a child may take to end before it is killed."""
-STEADY = 1.0
-"""Seconds after which a child has not died young."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds before one that died young is replaced, the first time and at last."""
-ATTEMPTS = 5
-"""So often in a row may a back end not get ready."""
+"""Seconds before one is replaced, and before one that again and again does not get ready."""
+ATTEMPTS = 10
+"""So often in a row may one not get ready: more often than one request may be the reason for."""
 
 
 class Child:
     """A command of this program in a process group of its own, so that Ctrl-C is ours alone."""
 
-    def __init__(self, arguments: list[str], *descriptors: int) -> None:
-        """``descriptors`` stay open in it, under their numbers."""
+    def __init__(self, arguments: list[str], descriptors: Sequence[int], notify: str) -> None:
+        """``descriptors`` stay open in it, under their numbers; ``notify``: its NOTIFY_SOCKET."""
         self.name = "back end" if arguments[0] == "backend" else "front end"
-        self.began = trio.current_time()
         # Started from the main thread, which --with-parent ties its life to.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, "--with-parent"],
+            [sys.executable, "-P", "-m", "cuse_crypto", *arguments, f"--with-parent={os.getpid()}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,
             pass_fds=descriptors,
+            env=os.environ | {"NOTIFY_SOCKET": notify},
         )
 
     async def ready(self) -> str | None:
@@ -82,12 +82,21 @@ class Child:
 class Kept:
     """One child after the other, of which each takes over from one that was killed."""
 
-    def __init__(self, arguments: list[str], *descriptors: int) -> None:
+    def __init__(
+        self, arguments: list[str], *descriptors: int, keeper: Keeper | None = None
+    ) -> None:
+        """``keeper`` has what one leaves to the next, besides ``descriptors``."""
         self._arguments, self._descriptors = arguments, descriptors
+        self._keeper = keeper
         self.child = self._start()
 
     def _start(self) -> Child:
-        return Child(self._arguments, *self._descriptors)
+        keeper = self._keeper
+        if not keeper:
+            return Child(self._arguments, self._descriptors, "")
+        keeper.collect()
+        arguments = [*self._arguments, *keeper.arguments()]
+        return Child(arguments, [*self._descriptors, *keeper.descriptors], str(keeper.path))
 
     async def keep(self) -> None:
         """Replace it whenever it dies; Failure when it ends by itself, or none gets ready."""
@@ -97,24 +106,26 @@ class Kept:
             name = self.child.name
             if not self.child.was_killed:
                 raise Failure(f"the {name} {how}")
-            if trio.current_time() - self.child.began > STEADY:
-                pause = FIRST_PAUSE
             log.warning("the %s %s; starting another one", name, how)
             await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
             await self.child.stop()
             self.child = self._start()
-            failed = 0 if await self.child.ready() else failed + 1
+            if await self.child.ready():
+                pause, failed = FIRST_PAUSE, 0
+                continue
+            pause, failed = min(2 * pause, LONGEST_PAUSE), failed + 1
             if failed == ATTEMPTS:
                 raise Failure(f"no {name} gets ready any more")
 
 
-async def supervise(backend: list[str], listener: socket.socket, device: list[str]) -> bool:
+async def supervise(
+    backend: list[str], listener: socket.socket, device: list[str], keeper: Keeper
+) -> bool:
     """Run both until a signal, or until one of them ends; False if one could not start.
 
     ``backend`` and ``device`` are their arguments. ``listener`` is passed to each back end in turn:
-    who connects meanwhile waits for the next one. The front end ends first, so that its last
-    requests are answered.
+    who connects meanwhile waits for the next one; ``keeper`` has what a front end leaves to the
+    next. The front end ends first, so that its last requests are answered.
     """
     async with until_signalled() as signalled:
         kept = [Kept(backend, listener.fileno())]
@@ -123,8 +134,9 @@ async def supervise(backend: list[str], listener: socket.socket, device: list[st
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when, signalled, nursery.cancel_scope)
+                nursery.start_soon(keeper.run)
                 if await kept[0].child.ready():
-                    kept.append(Kept(device))
+                    kept.append(Kept(device, keeper=keeper))
                     if line := await kept[1].child.ready():
                         announce(line)
                         started = True

@@ -13,6 +13,8 @@ from typing import Any
 import click
 import trio
 
+from cuse_crypto.cli.configuration import VARIABLE
+from cuse_crypto.cli.keeper import Keeper
 from cuse_crypto.cli.options import (
     engine_option,
     limit_options,
@@ -22,6 +24,7 @@ from cuse_crypto.cli.options import (
     user_option,
     verbose_option,
 )
+from cuse_crypto.cli.shown import sweep_status
 from cuse_crypto.cli.supervise import supervise
 from cuse_crypto.fuse.mounted_node import sweep
 from cuse_crypto.fuse.node import DEV, checked_name, pick
@@ -44,11 +47,13 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
     they are killed.
     """
     set_up_process("up", verbose)
+    # The children are told everything here.
+    os.environ[VARIABLE] = os.devnull
     checked_name(options["name"])
     pick(options["kind"])
     with _runtime_folder() as folder:
         address = Address.parse(f"unix:{folder / 'backend.sock'}")
-        listener = address.listen()
+        listener, keeper = address.listen(), Keeper(folder / "notify.sock")
         flags = [*["-v"] * verbose, *["--no-sandbox"] * (not sandbox)]
         listen = f"fd:{listener.fileno()}"
         backend = ["backend", "--listen", listen, "--engine", engine, *flags]
@@ -58,11 +63,13 @@ def command(engine: str, user: str | None, sandbox: bool, verbose: bool, **optio
             spelled = f"{value:o}" if name == "mode" else str(value)
             device += ["--node" if name == "kind" else f"--{name.replace('_', '-')}", spelled]
         try:
-            started = trio.run(supervise, backend, listener, device)
+            started = trio.run(supervise, backend, listener, device, keeper)
         finally:
             listener.close()
+            keeper.close()
             # Only a front end that was killed has left anything.
             sweep(DEV / options["name"])
+            sweep_status(options["name"], options["status"])
     sys.exit(0 if started else 1)
 
 

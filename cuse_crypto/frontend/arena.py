@@ -32,7 +32,9 @@ READ = 0
 """The kernel's request, and in an ioctl the caller's argument structure."""
 SCRATCH = _pages(protocol.READ_BUFFER)
 """Vectors for the kernel, and small results."""
-REQUEST = SCRATCH + 2 * PAGE
+MARKS = SCRATCH + 2 * PAGE
+"""How far the request has come: see marks."""
+REQUEST = MARKS + PAGE
 """The message to the back end. From here on the back end has the same memory, if it can have it:
 nothing may be read here twice, or believed."""
 REPLY = REQUEST + messages.AREA_REPLY
@@ -41,21 +43,30 @@ SIZE = REQUEST + messages.AREA_SIZE
 
 
 class Arena(Area):
-    """An area with its parts. ``fd`` is the memory file of the shared one."""
+    """An area with its parts. ``fd`` is the memory file of what the back end has as well,
+    ``own_fd`` that of the rest, which only a successor of this process may have.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, own_fd: int = -1, fd: int = -1) -> None:
+        """A new one, or that of a predecessor, by its descriptors."""
         super().__init__(SIZE)
-        self.fd = new_file(messages.AREA_SIZE)
-        weakref.finalize(self, os.close, self.fd)
-        protection = mmap.PROT_READ | mmap.PROT_WRITE
-        flags = mmap.MAP_SHARED | MAP_FIXED
-        # One range of addresses, so that one offset names any byte. mmap.mmap has no MAP_FIXED.
-        shared = self.address + REQUEST
-        if _libc.mmap(shared, messages.AREA_SIZE, protection, flags, self.fd, 0) != shared:
-            raise OSError(_ffi.errno, "no memory for messages")
+        self.own_fd = new_file(REQUEST) if own_fd < 0 else own_fd
+        self.fd = new_file(messages.AREA_SIZE) if fd < 0 else fd
+        for kept in (self.own_fd, self.fd):
+            weakref.finalize(self, os.close, kept)
+        # One range of addresses, so that one offset names any byte.
+        self._place(0, REQUEST, self.own_fd)
+        self._place(REQUEST, messages.AREA_SIZE, self.fd)
         self.read_buffer = self.view[READ : READ + protocol.READ_BUFFER]
         self.request = self.view[REQUEST:REPLY]
         self.reply = self.view[REPLY:SIZE]
+
+    def _place(self, at: int, size: int, fd: int) -> None:
+        """Have the memory of ``fd`` at ``at``; mmap.mmap has no MAP_FIXED."""
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | MAP_FIXED
+        address = self.address + at
+        if _libc.mmap(address, size, protection, flags, fd, 0) != address:
+            raise OSError(_ffi.errno, "no memory for messages")
 
     def trim(self) -> None:
         """As in Area, for both ends at once."""

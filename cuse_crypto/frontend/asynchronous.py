@@ -30,7 +30,7 @@ class AsyncCalls(CryptCalls):
         with session.lock:
             try:
                 result = self._operate(call, op, session, [])
-                call.memory.copy_to_user(result.dst)
+                call.memory.commit(result.dst, session)
                 job = Job(op, 0, result.digest, result.iv if writes_iv(op, session) else b"")
             except OSError as failure:
                 if failure.errno not in (errno.EINVAL, errno.EFAULT, errno.EBADMSG):
@@ -40,18 +40,21 @@ class AsyncCalls(CryptCalls):
         with call.file.lock:
             if len(call.file.jobs) >= MAX_JOBS:
                 raise OSError(errno.EBUSY, "too many operations wait to be fetched")
-            call.file.jobs.append(job)
+            call.file.keep(job)
 
     def CIOCASYNCFETCH(self, call: Call, op: object) -> None:
         """The oldest result, EBUSY when there is none. It is gone even where it cannot be told."""
         with call.file.lock:
+            if call.file.lost:
+                call.file.lost = False
+                raise OSError(errno.EIO, "results died with the process that had them")
             if not call.file.jobs:
                 raise OSError(errno.EBUSY, "nothing is done")
             job = call.file.jobs[0]
             pieces = self._results(call, job)
             call.memory.copy_from_user([], SMALL + 128, writable=ranges(pieces))
             call.claim()
-            call.file.jobs.popleft()
+            call.file.fetched()
         if job.status:
             raise OSError(job.status, "of an asynchronous operation")
         call.memory.copy_to_user(pieces)
@@ -76,5 +79,5 @@ def poll_mask(file: OpenFile) -> int:
     import select
 
     waiting = len(file.jobs)
-    readable = select.POLLIN | select.POLLRDNORM if waiting else 0
+    readable = select.POLLIN | select.POLLRDNORM if waiting or file.lost else 0
     return readable | (select.POLLOUT | select.POLLWRNORM if waiting < MAX_JOBS else 0)

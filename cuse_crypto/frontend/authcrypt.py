@@ -13,7 +13,7 @@ from cuse_crypto.frontend.crypt import CryptCalls, Hashing
 from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marshal import SMALL, Call, ranges
-from cuse_crypto.frontend.memory import Piece, Range
+from cuse_crypto.frontend.memory import Fault, Piece, Range
 from cuse_crypto.wire import messages
 
 AUTH_MAX = 4096
@@ -219,16 +219,18 @@ class AuthCalls(CryptCalls):
         call.claim()
         length = written if length is None else length
         session.iv = iv or self._iv_after(op, session, cipher, written)
-        if written:
-            in_place = op.src == op.dst and op.src
-            with _fault_is(errno.EINVAL if in_place else errno.EFAULT):
-                call.memory.copy_to_user([Piece(op.dst, _DST, written)])
-        pieces = extra or []
+        pieces = [Piece(op.dst, _DST, written)] if written else []
+        pieces += extra or []
         if op.flags & CopFlag.WRITE_IV and op.iv and session.iv_size:
             pieces.append(self._put(op.iv, session.iv, _IV_OUT))
         for member, value in (("len", length), ("tag_len", tag_size), ("tag", tag)):
             call.store(self._view, member, value)
-        call.memory.copy_to_user([*pieces, call.structure])
+        try:
+            call.memory.commit([*pieces, call.structure], session)
+        except Fault as fault:
+            if op.src == op.dst and op.src and fault.copied < written:
+                raise OSError(errno.EINVAL, "a buffer that cannot be written") from fault
+            raise
 
     def _iv_after(self, op: crypt_auth_op, session: Session, cipher: Cipher, written: int) -> bytes:
         iv = bytes(self._view[_IV : _IV + session.iv_size])

@@ -6,7 +6,7 @@ from cuse_crypto.abi.algorithms import CIPHERS
 from cuse_crypto.abi.crypto_buffer import crypto_buffer
 from cuse_crypto.abi.structs import Cop, crypt_op
 from cuse_crypto.frontend.crypt import CryptCalls
-from cuse_crypto.frontend.files import Session, wipe
+from cuse_crypto.frontend.files import wipe
 from cuse_crypto.frontend.marshal import SMALL, Call
 from cuse_crypto.frontend.memory import Range, RetriedMemory
 
@@ -32,12 +32,14 @@ class BufferCalls(CryptCalls):
         wipe(self._view[SMALL : SMALL + op.key_len])
         if isinstance(call.memory, RetriedMemory):
             call.memory.forget(op.key_len)
-        iv = bytes(_AES_CBC.iv_size)
-        session = Session(call.file.new_number(), _AES_CBC, None, key, bytearray(), iv)
+        try:
+            session = call.file.new_session(_AES_CBC, None, key, b"")
+        finally:
+            wipe(key)
         try:
             self._tell(call.file, session)
             crypt = crypt_op(op=direction, len=op.len, src=op.input, dst=op.output)
-            call.memory.copy_to_user(self._operate(call, crypt, session, []).dst)
+            call.memory.commit(self._operate(call, crypt, session, []).dst, session)
         finally:
             session.end()
             self._end(call.file, session.ses)

@@ -14,6 +14,7 @@ from cuse_crypto.abi.structs import Cop, CopFlag, crypt_op
 from cuse_crypto.frontend.arena import REPLY, REQUEST
 from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.limits import BYTES
+from cuse_crypto.frontend.marks import LOST
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, ranges
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import ATTEMPTS
@@ -81,7 +82,7 @@ class CryptCalls(Marshal):
             if writes_iv(op, session):
                 pieces.append(self._put(op.iv, result.iv, _IV_OUT))
             pieces.append(call.structure)
-            call.memory.copy_to_user(pieces)
+            call.memory.commit(pieces, session)
 
     def _operate(self, call: Call, op: crypt_op, session: Session, extra: list[Piece]) -> Result:
         """Do ``op`` but for writing what the Result holds; the session is locked.
@@ -89,6 +90,8 @@ class CryptCalls(Marshal):
         ``extra`` is what the caller of this writes besides ``dst``, digest and IV.
         """
         call.file.account.check(BYTES, op.len)
+        if call.done:
+            op = _rest(op, session, call.done)
         _check_hash(op, session)
         plan = _plan(op, session)
         cipher, iv_size = session.cipher, session.iv_size
@@ -120,7 +123,7 @@ class CryptCalls(Marshal):
     ) -> None:
         """Put IV and first part of the source into the arena, with the driver's checks between."""
         memory, iv_size = call.memory, session.iv_size
-        given = bool(op.iv and iv_size)
+        given = bool(op.iv and iv_size and not call.done)
         at = IV if given else IV + iv_size
         wanted = [Range(op.iv, iv_size)] if given else []
         if session.mac and not plan.unknown:
@@ -155,6 +158,8 @@ class CryptCalls(Marshal):
         iv_size, cipher = session.iv_size, session.cipher
         src_at = IV + iv_size
         several = bool(session.mac) and not (hashing.start and hashing.finish)
+        if several:
+            session.hash_begins()
         done = 0
         while True:
             start = hashing.start and not done
@@ -170,7 +175,7 @@ class CryptCalls(Marshal):
             written = [Piece(op.dst + done - length, DST, length)] if cipher and length else []
             if done == op.len:
                 return Result(written, digest, session.iv)
-            call.memory.copy_to_user(written)
+            self._write_part(call, op, session, written, done if overlap is None else LOST)
             self._queue.before_long()
             length = min(op.len - done, PART)
             self._view[IV:src_at] = session.iv
@@ -178,6 +183,17 @@ class CryptCalls(Marshal):
                 call.memory.copy_from_user([Range(plan.source + done, length)], src_at)
             else:
                 self._view[src_at : src_at + length] = overlap[done : done + length]
+
+    def _write_part(
+        self, call: Call, op: crypt_op, session: Session, written: list[Piece], done: int
+    ) -> None:
+        """``done``: bytes of ``op``, or LOST if only this process knows the rest of its source."""
+        if session.mac and written and abs(op.src - op.dst) >= op.len:
+            # A successor begins anew: it has no hash to go on with, but all of the source.
+            call.memory.copy_to_user(written)
+        elif written:
+            goes_on = done != LOST and not session.mac
+            call.memory.commit(written, session, call.done + done if goes_on else LOST)
 
     def _load(self, message: bytes) -> None:
         """Put IV and source where _crypt_part takes them from."""
@@ -207,6 +223,7 @@ class CryptCalls(Marshal):
             repeatable,
         )
         session.hashing = bool(mac) and not hashing.finish
+        session.place = self._queue.place
         dst, digest = reply.segments
         if (len(dst), len(digest)) != (size, digest_size):
             raise OSError(errno.EIO, f"{len(dst)}+{len(digest)} bytes from the back end")
@@ -254,6 +271,13 @@ def _plan(op: crypt_op, session: Session) -> Plan:
             source, other = op.dst, op.src or 1
         held = [Range(other, 1), Range(other + op.len - 1, 1)] if other else []
     return Plan(unknown, wrong, _hashing(op, session), source, held, first)
+
+
+def _rest(op: crypt_op, session: Session, done: int) -> crypt_op:
+    """What a predecessor has left of ``op``; StateLost where nobody can go on with it."""
+    if done == LOST:
+        raise StateLost
+    return op._replace(src=op.src + done, dst=op.dst + done, len=op.len - done)
 
 
 def writes_iv(op: crypt_op, session: Session) -> bool:

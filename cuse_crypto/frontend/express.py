@@ -10,15 +10,22 @@ been tried: to encrypt twice does no harm.
 import errno
 import struct
 from os import read, write
+from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
+from cuse_crypto.board import BUCKETS, LENGTHS, NANOSECONDS, OPERATIONS, TRACE
+from cuse_crypto.frontend.arena import MARKS
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
 from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.ledger import IV as IV_AT
+from cuse_crypto.frontend.ledger import USED
 from cuse_crypto.frontend.limits import BYTES
+from cuse_crypto.frontend.marks import MARK, WHOLE
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
+from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import IoctlFlag, layouts
 from cuse_crypto.wire import messages
@@ -46,16 +53,21 @@ _READ, _WRITE = struct.Struct("=6Q"), struct.Struct("=4Q")
 _CRYPT = messages.BY_NAME["CRYPT"]
 _TYPE, _REPLY_TYPE = _CRYPT.type, _CRYPT.type | messages.REPLY
 _HEAD, _REPLY_HEAD = _CRYPT.payload_offset, _CRYPT.reply_offset
+_COMMITTED = MARKS - _WRITE.size
+"""Vectors of the result, and the mark that names them, in one."""
+_commit = struct.Struct(_WRITE.format + MARK.format.lstrip("=")).pack_into
+_save_iv = struct.Struct("=16s").pack_into
 _pack_head, _unpack_reply = _CRYPT.prefix.pack_into, _CRYPT.reply_prefix.unpack
 
 
 class Express:
     """The short way, for one worker."""
 
-    def __init__(self, server: "Server", queue: Queue) -> None:
+    def __init__(self, server: "Server", queue: Queue, watch: Watch) -> None:
         self._channel = server.node.channel
         self._fd = server.node.channel.fd
         self._files = server.files
+        self._ledger = server.files.ledger.view
         self._short = server.short
         self._queue = queue
         self._view = queue.arena.view
@@ -65,13 +77,16 @@ class Express:
         self._answer = self._view[_ANSWER:_SIZE]
         address = queue.arena.address
         self._iv, self._dst, self._vectors = address + IV, address + DST, address + SMALL
+        self._local, self._remote = address + _COMMITTED, address + _COMMITTED + 16
         self._argument = address + ARGUMENT
         self._direct = server.direct
+        self._watch, self._words = watch, server.board.words
+        self._counters, self._totals = watch.counters, watch.counters.totals
         self._cmd = _CMD if server.api == "cryptodev" else -1
 
     def serve(self, size: int) -> bool:
         """Answer the request of ``size`` bytes in the arena; False leaves it to the worker."""
-        view, queue = self._view, self._queue
+        view, queue, began = self._view, self._queue, clock()
         connection = queue.shared
         if connection is None:
             return False
@@ -91,14 +106,15 @@ class Express:
             return False
         if length % session.short or not session.lock.acquire(blocking=False):
             return False
-        short = self._short
+        tracing, short = self._words[TRACE], self._short
         short[unique] = pid
         try:
             iv_size, vectors = session.iv_size, self._vectors
             total = iv_size + length
             _READ.pack_into(view, SMALL, self._iv, total, iv, iv_size, src, length)
             if readv(pid, vectors, 1, vectors + 16, 2, 0) != total:
-                return self._leave(unique)
+                return self._leave(unique, began)
+            copied = clock() if tracing else 0
             tag = queue.requests = (queue.requests + 1) & 0xFFFFFFFF
             sizes = iv_size, length, length, 0
             _pack_head(self._head, 0, _HEAD + total, _TYPE, 2, 2, tag, 0, fh, ses, op, 0, *sizes)
@@ -107,26 +123,49 @@ class Express:
                 write(connection.writing, self._head)
                 answer = read(connection.reading, SHORT)
             except OSError:
-                return self._leave(unique)
+                return self._leave(unique, began)
             finally:
                 queue.waiting = False
             good = _REPLY_HEAD + length, _REPLY_TYPE, 2, 0, tag, 0, length, 0
             if len(answer) != _REPLY_HEAD or _unpack_reply(answer) != good:
-                return self._leave(unique)
+                return self._leave(unique, began)
+            answered = clock() if tracing else 0
             if short.pop(unique, None) is None:
+                self._counters.short_error(began, errno.EINTR)
                 return True
             if session.is_cbc:
                 # The last block of ciphertext. Cipher.next_iv would say the same 0.7 us later.
                 end = IV + total if op else DST + length
-                session.iv = bytes(view[end - iv_size : end])
+                following = bytes(view[end - iv_size : end])
             else:
-                session.iv = self._next_iv(session, op, length)
-            _WRITE.pack_into(view, SMALL, self._dst, length, dst, length)
-            if writev(pid, vectors, 1, vectors + 16, 1, 0) != length:
-                self._channel.reply(unique, errno.EFAULT)
-                return True
-            if arg:
-                self._channel.reply(unique, self._put_back(pid, arg), bytes(_RESULT))
+                following = self._next_iv(session, op, length)
+            session.iv, at = following, session.at
+            local, remote = self._local, self._remote
+            _commit(
+                view, _COMMITTED, self._dst, length, dst, length,
+                pid, 1, local, remote, WHOLE, at, USED, 0, 0, following, unique,
+            )  # fmt: skip
+            _save_iv(self._ledger, at + IV_AT, following)
+            error = 0
+            if writev(pid, local, 1, remote, 1, 0) != length:
+                error = errno.EFAULT
+            elif arg:
+                error = self._put_back(pid, arg)
+            if error:
+                self._counters.short_error(began, error)
+            else:
+                if session is not self._counters.session:
+                    self._counters.turn(session)
+                took, totals = clock() - began, self._totals
+                totals[LENGTHS] += length
+                totals[OPERATIONS] += 1
+                totals[NANOSECONDS] += took
+                totals[BUCKETS + took.bit_length()] += 1
+            if tracing:
+                message = _TYPE, iv_size, length, iv, src, dst
+                self._watch.trace_short((began, copied, answered), error, message)
+            if error or arg:
+                self._channel.reply(unique, error, bytes(_RESULT))
                 return True
             try:
                 protocol.IOCTL_DONE.pack_into(view, _ANSWER, _ANSWER_SIZE, 0, unique)
@@ -160,6 +199,9 @@ class Express:
         assert session.cipher
         return session.cipher.next_iv(op, bytes(view[IV:start]), src, dst)
 
-    def _leave(self, unique: int) -> bool:
+    def _leave(self, unique: int, began: int) -> bool:
         """False: the worker has to answer; True if somebody has done so."""
-        return self._short.pop(unique, None) is None
+        answered = self._short.pop(unique, None) is None
+        if answered:
+            self._counters.short_error(began, errno.EINTR)
+        return answered

@@ -5,6 +5,7 @@ import stat
 import time
 from typing import Any
 
+from cuse_crypto.frontend.ledger import Ledger
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.node import Attributes
 from cuse_crypto.fuse.protocol import Request, layouts
@@ -17,6 +18,7 @@ class Inode:
     """Methods are named after the request that they answer, and give its body."""
 
     _attributes: Attributes
+    _ledger: Ledger
 
     def FUSE_GETATTR(self, request: Request) -> Buffer:
         """The mounted file, as stat(2) shows it."""
@@ -33,6 +35,7 @@ class Inode:
             attributes.uid = change.uid
         if change.valid & protocol.Fattr.GID:
             attributes.gid = change.gid
+        self._ledger.change(mode=attributes.mode, uid=attributes.uid, gid=attributes.gid)
         return _attributes(attributes)
 
     def FUSE_STATFS(self, request: Request) -> Buffer:

@@ -56,6 +56,13 @@ class Limits:
             self._accounts[uid] = account
             return account
 
+    def restore(self, uid: int) -> "Account":
+        """As ``open``, of a file that is open already: that cannot be too many."""
+        with self._lock:
+            account = self._accounts.setdefault(uid, Account(uid, self))
+            account.take(FILES, forced=True)
+            return account
+
     def close(self, account: "Account") -> None:
         """An open file is gone; an account without files is forgotten."""
         with self._lock:
@@ -89,10 +96,11 @@ class Account:
         """It has nothing but sessions of a file that is being closed."""
         return not (self._has[FILES] or self._has[BUSY])
 
-    def take(self, row: Limit) -> None:
-        """One more; OSError where that is too many."""
+    def take(self, row: Limit, forced: bool = False) -> None:
+        """One more; OSError where that is too many, unless it is ``forced``."""
         with self._lock:
-            self._check(row, self._has[row] + 1)
+            if not forced:
+                self._check(row, self._has[row] + 1)
             self._has[row] += 1
 
     def give(self, row: Limit) -> None:
@@ -150,4 +158,5 @@ class Account:
             log.warning(
                 "uid %d %s: more than %d %s (--%s)",
                 *(self.uid, how, self._values[row], row.what, row.name),
+                extra={"uid": self.uid, "errno": row.errno},
             )

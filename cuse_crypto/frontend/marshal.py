@@ -50,6 +50,8 @@ class Call:
     when the caller has been given another answer."""
     succeed: Callable[[], None]
     """Answers the ioctl with 0, for what can only be done when it has been answered."""
+    done: int = 0
+    """Bytes of the operation that a predecessor has done."""
 
     def store(self, view: memoryview, member: str, value: int | bytes) -> None:
         """Change one member of the argument, which goes back as it came otherwise."""
@@ -115,8 +117,9 @@ class Marshal:
         StateLost where that, or repeating, would go on with a hash that is not there any more.
         """
         sizes = body, readable, writable
+        place = b"" if repeatable else session.place
         try:
-            answer = self._queue.exchange(message, *sizes, repeatable)
+            answer = self._queue.exchange(message, *sizes, repeatable, place)
             for _ in range(ATTEMPTS):
                 if answer.status != messages.NO_SUCH_HANDLE:
                     break
@@ -170,7 +173,7 @@ class Marshal:
             self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
 
     def _forget(self, file: OpenFile, ses: int) -> None:
-        session = file.sessions.pop(ses, None)
+        session = file.remove(ses)
         if session:
             session.end()
             file.account.give(SESSIONS)

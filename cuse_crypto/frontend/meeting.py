@@ -1,7 +1,7 @@
 """How a queue and a back end meet: HELLO, and shared memory where both can have it."""
 
 import contextlib
-import socket
+import secrets
 import struct
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ class Met(NamedTuple):
     connection: Connection
     engine: str
     algorithms: frozenset[int]
+    place: bytes
+    """Names this back end among others, and its successors."""
 
 
 def meet(connection: Connection, guest: bytes, number: int, arena: Arena | None) -> Met:
@@ -29,7 +31,7 @@ def meet(connection: Connection, guest: bytes, number: int, arena: Arena | None)
     ``arena`` is offered to a back end on the other side of a Unix socket. ConnectionLost,
     PeerSilent or PeerError if it comes to nothing; then ``connection`` is still the caller's.
     """
-    if arena is None or connection.socket.family != socket.AF_UNIX:
+    if arena is None or not connection.carries_descriptors:
         return _met(connection, _hello(connection, guest, number, 0, ())[0])
     with contextlib.ExitStack() as undo:
         pipe = Pipe()
@@ -53,13 +55,15 @@ def _hello(
     buffer = memoryview(bytearray(_BUFFER))
     body = Hello(messages.MAGIC, messages.VERSION, number, features, messages.MAX_PAYLOAD, guest)
     writable = (_BUFFER // 2,)
-    length = messages.pack_request(buffer, _HELLO, 0, body, (), writable)
+    # By it the reply is known from others that may still be on their way.
+    tag = secrets.randbits(32)
+    length = messages.pack_request(buffer, _HELLO, tag, body, (), writable)
     connection.send(buffer[:length], descriptors=offered)
     received, given = connection.receive_first(buffer, 1)
     try:
         if received is None:
             raise PeerError("the back end refused this front end")
-        answer = messages.unpack_reply(received, _HELLO, 0, writable)
+        answer = messages.unpack_reply(received, _HELLO, tag, writable)
         if answer.status:
             raise PeerError(f"the back end refused this front end (errno {answer.status})")
         if bool(given) != bool(answer.body.features & features):
@@ -78,4 +82,5 @@ def _met(connection: Connection, answer: Reply) -> Met:
     if len(names) % 4:
         raise PeerError("the list of algorithms is cut off")
     engine = welcome.engine.rstrip(b"\0").decode("ascii", "replace")
-    return Met(connection, engine, frozenset(struct.unpack(f"<{len(names) // 4}I", names)))
+    algorithms = frozenset(struct.unpack(f"<{len(names) // 4}I", names))
+    return Met(connection, engine, algorithms, welcome.place)

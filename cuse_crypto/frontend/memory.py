@@ -14,9 +14,14 @@ from typing import Any, NamedTuple, Protocol
 import cffi
 
 from cuse_crypto.frontend.arena import SCRATCH, Arena
+from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.marks import WHOLE, Marks
 from cuse_crypto.fuse import protocol
 
-_LOCAL, _REMOTE = SCRATCH, SCRATCH + 1024
+_VECTORS = 1024
+"""Bytes for the vectors of either side."""
+_LOCAL, _REMOTE = SCRATCH, SCRATCH + _VECTORS
+_COMMITTED = SCRATCH + 2 * _VECTORS
 CAP_SYS_PTRACE = 19
 
 # cffi, for a call takes 1.9 us by it, and 3.6 us by ctypes.
@@ -75,11 +80,22 @@ class CallerMemory(Protocol):
         """
 
     def copy_to_user(self, pieces: Sequence[Piece]) -> None:
-        """Copy out of the arena. OSError(EFAULT) at the first byte that cannot be written."""
+        """Copy out of the arena. Fault at the first byte that cannot be written."""
+
+    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
+        """As copy_to_user, with what ``session`` is now, for what must not be done twice: should
+        this process die meanwhile, its successor does the rest.
+
+        ``done``: bytes of the operation, if these pieces are not its last.
+        """
 
 
-def _fault() -> OSError:
-    return OSError(errno.EFAULT, "bad address")
+class Fault(OSError):
+    """EFAULT, after ``copied`` bytes."""
+
+    def __init__(self, copied: int = 0) -> None:
+        super().__init__(errno.EFAULT, "bad address")
+        self.copied = copied
 
 
 class DirectMemory:
@@ -87,9 +103,10 @@ class DirectMemory:
 
     announces = False
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, marks: Marks) -> None:
         self._view = arena.view
         self._base = arena.address
+        self._marks = marks
         self.pid = 0
 
     def copy_from_user(
@@ -104,7 +121,7 @@ class DirectMemory:
         try:
             struct.pack_into(f"={len(vector)}Q", self._view, _REMOTE, *vector)
         except struct.error:
-            raise _fault() from None
+            raise Fault from None
         local, remote = self._base + _LOCAL, self._base + _REMOTE
         copied = readv(self.pid, local, 1, remote, len(ranges), 0)
         if copied != total:
@@ -112,27 +129,44 @@ class DirectMemory:
 
     def copy_to_user(self, pieces: Sequence[Piece]) -> None:
         """One process_vm_writev."""
-        if not pieces:
-            return
+        if pieces:
+            self._write(*self._lay(pieces))
+
+    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
+        """The vectors stay where they are, for whoever has to write again."""
+        count, local, remote, total = self._lay(pieces, _COMMITTED)
+        state = session.state
+        self._marks.redo(self.pid, (count, local, remote), done, session.at, state)
+        if done == WHOLE:
+            session.save()
+        if pieces:
+            self._write(count, local, remote, total)
+        if done != WHOLE:
+            self._marks.redo(self.pid, (0, 0, 0), done, session.at, state)
+
+    def _lay(self, pieces: Sequence[Piece], at: int = _LOCAL) -> tuple[int, int, int, int]:
+        """Vectors for all of it: their number, addresses, and the bytes that they name."""
         base = self._base
         sources = [number for _, at, length in pieces for number in (base + at, length)]
         targets = [number for address, _, length in pieces for number in (address, length)]
         form = f"={len(sources)}Q"
-        struct.pack_into(form, self._view, _LOCAL, *sources)
+        struct.pack_into(form, self._view, at, *sources)
         try:
-            struct.pack_into(form, self._view, _REMOTE, *targets)
+            struct.pack_into(form, self._view, at + _VECTORS, *targets)
         except struct.error:
-            raise _fault() from None
-        count = len(pieces)
-        copied = writev(self.pid, base + _LOCAL, count, base + _REMOTE, count, 0)
-        if copied != sum(sources[1::2]):
+            raise Fault from None
+        return len(pieces), base + at, base + at + _VECTORS, sum(sources[1::2])
+
+    def _write(self, count: int, local: int, remote: int, total: int) -> None:
+        copied = writev(self.pid, local, count, remote, count, 0)
+        if copied != total:
             self._failed(copied)
 
     def _failed(self, copied: int) -> None:
         error = _ffi.errno
         if copied < 0 and error in (errno.EPERM, errno.ESRCH, errno.ENOSYS):
             raise Unreachable(f"process {self.pid}: errno {error}")
-        raise _fault()
+        raise Fault(max(copied, 0))
 
 
 class RetriedMemory:
@@ -144,8 +178,9 @@ class RetriedMemory:
 
     announces = True
 
-    def __init__(self, arena: Arena, payload: memoryview, out_size: int) -> None:
+    def __init__(self, arena: Arena, marks: Marks, payload: memoryview, out_size: int) -> None:
         self._view = arena.view
+        self._marks = marks
         self._payload = payload
         self._out_size = out_size
         self._readable: list[Range] = []
@@ -175,14 +210,20 @@ class RetriedMemory:
         """Keeps what the kernel is to copy; the ranges are those that were announced."""
         self.output += [self._view[at : at + length] for _, at, length in pieces]
 
+    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
+        """The caller's memory stays as it is until the answer: it could all be done again."""
+        self._marks.undo(session.at, session.ledger.state(session.at))
+        session.save()
+        self.copy_to_user(pieces)
+
 
 def why_not_direct() -> str | None:
     """Why caller memory cannot be reached directly, with the remedy; None if it can be."""
     arena = Arena()
-    memory = DirectMemory(arena)
+    memory = DirectMemory(arena, Marks(arena))
     memory.pid = os.getpid()
     try:
-        memory.copy_from_user([Range(arena.address, 1)], _REMOTE + 1024)
+        memory.copy_from_user([Range(arena.address, 1)], _REMOTE + _VECTORS)
     except Unreachable:
         return "process_vm_readv is forbidden here; allow it in the seccomp filter"
     with open("/proc/self/status") as status:

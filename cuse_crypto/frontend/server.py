@@ -9,14 +9,21 @@ from functools import partial
 
 import trio
 
+from cuse_crypto.board import Board, Seats
+from cuse_crypto.frontend.counters import Counters
 from cuse_crypto.frontend.crew import Crew
+from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
 from cuse_crypto.frontend.limits import Limits
 from cuse_crypto.frontend.patrol import Patrol
+from cuse_crypto.frontend.pulse import Pulse
 from cuse_crypto.frontend.queue import Queue
+from cuse_crypto.frontend.route import Route
+from cuse_crypto.frontend.succession import Inherited, Succession
 from cuse_crypto.frontend.tickets import Ticket, is_dying
 from cuse_crypto.frontend.worker import Worker
 from cuse_crypto.fuse.node import Node
+from cuse_crypto.fuse.protocol import IN_HEADER
 from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
@@ -31,12 +38,12 @@ GUEST_SIZE = 16
 
 
 class Server:
-    """Serves ``node`` from the back end at ``address``, until stopped or until the node goes."""
+    """Serves ``node`` from the back ends of ``to``, until stopped or until the node goes."""
 
     def __init__(
         self,
         node: Node,
-        address: Address,
+        to: Route | Address,
         *,
         workers: int,
         deadline: float,
@@ -44,15 +51,23 @@ class Server:
         direct: bool = True,
         api: str = "cryptodev",
         limits: Limits | None = None,
+        estate: Estate | None = None,
+        predecessor: Inherited | None = None,
+        board: Board | None = None,
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
-        memory ourselves where the kernel lets us; ``api``: a key of APIS.
+        memory ourselves where the kernel lets us; ``api``: a key of APIS; ``estate``: where
+        what a successor needs is kept; ``board``: where it is shown what is done.
         """
         self.api = api
         self.node = node
         self.limits = limits or Limits(workers=workers)
-        self.files = OpenFiles(self.limits)
+        self.board = board or Board(workers + 1, traced=False)
+        ledger = predecessor.ledger if predecessor else None
+        self.files = OpenFiles(self.limits, ledger, Seats(self.board))
+        self._estate = estate or Estate()
+        self.succession = Succession(node.channel, self.files, self._estate)
         self.direct = direct
         self.tickets: dict[int, Ticket] = {}
         """The ioctls under way, by ``unique``."""
@@ -60,13 +75,27 @@ class Server:
         """Those on the short way, and the callers' threads. Whoever pops one may answer it."""
         self._signalled: dict[int, float] = {}
         """When signals came for callers, by ``unique``, in seconds of time.monotonic()."""
-        self._connect = partial(Queue, address, os.urandom(GUEST_SIZE), deadline=deadline)
+        route = to if isinstance(to, Route) else Route([to])
+        self._connect = partial(Queue, route, os.urandom(GUEST_SIZE), deadline=deadline)
         self._patience = patience
         self._queues: list[Queue] = []
+        self.counters: list[Counters] = []
+        """Of the workers."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
+        self.pulse = Pulse(node.channel.fd, self.crew, self._queues, self._under_way)
         self.ended = trio.Event()
         """Set when the node is gone, whoever took it away."""
+        for message in self.succession.begin(predecessor.again if predecessor else ()):
+            header = IN_HEADER.read(message)
+            self.tickets[header.unique] = Ticket(header.unique, header.pid)
+            self.crew.pile.append(message)
+        mine = node.attributes
+        self.files.ledger.change(mode=mine.mode, uid=mine.uid, gid=mine.gid)
+        self._estate.keep_node(node, self.files.ledger)
+
+    def _under_way(self) -> object:
+        return list(self.tickets), list(self.short)
 
     def connect(self) -> str:
         """Meet the back end; the name of its engine. BackendGone if it is not there."""
@@ -88,14 +117,20 @@ class Server:
     def _new_worker(self) -> Callable[[], None]:
         queue = self._connect(number=len(self._queues), patience=self._patience)
         queue.before_long = self.crew.ensure
+        ledger = self.files.ledger
+        self._estate.keep_arena(queue.arena, ledger.header.generation, queue.number)
         self._queues.append(queue)
         return Worker(self, queue).run
 
-    async def stop(self) -> None:
-        """Remove the node; what is under way may finish first, for a moment."""
+    async def drain(self) -> None:
+        """What is under way may finish, for a moment."""
         with trio.move_on_after(DRAIN):
             while self.tickets or self.short:
                 await trio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Remove the node."""
+        await self.drain()
         self.abandon()
         self.node.abort()
         for queue in self._queues:
@@ -135,7 +170,12 @@ class Server:
             self.node.channel.reply(unique, errno.EINTR)
 
     def _look(self) -> bool:
-        """Look again at those who were signalled: the kernel tells only of the first signal."""
+        """Look again at those who were signalled: the kernel tells only of the first signal.
+
+        And show what has been counted.
+        """
         for unique in list(self._signalled):
             self._let_go(unique)
+        for counters in self.counters:
+            counters.publish()
         return bool(self.tickets or self.short or self._signalled)

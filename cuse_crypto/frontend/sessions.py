@@ -20,6 +20,7 @@ from cuse_crypto.frontend.files import Session, wipe
 from cuse_crypto.frontend.limits import SESSIONS
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, checked
 from cuse_crypto.frontend.memory import Range, RetriedMemory
+from cuse_crypto.frontend.queue import NotRepeated
 from cuse_crypto.wire import messages
 
 _KEY = SMALL
@@ -37,12 +38,26 @@ class SessionCalls(Marshal):
         """Make a session and tell its number."""
         secrets: list[bytearray] = []
         try:
-            self._make(call, op, secrets)
-        except BaseException:
+            session = self._new(call, op, secrets)
+        finally:
             wipe(*secrets)
+        account = call.file.account
+        try:
+            account.take(SESSIONS)
+        except OSError:
+            session.end()
+            raise
+        call.file.add(session)
+        try:
+            self._tell(call.file, session)
+            call.claim()
+            call.store(self._view, "ses", session.ses)
+            call.memory.commit([call.structure], session)
+        except BaseException:
+            self._end(call.file, session.ses)
             raise
 
-    def _make(self, call: Call, op: session_op, secrets: list[bytearray]) -> None:
+    def _new(self, call: Call, op: session_op, secrets: list[bytearray]) -> Session:
         """``secrets`` takes what has been copied of the caller's keys."""
         if not op.cipher and not op.mac:
             raise OSError(errno.EINVAL, "neither cipher nor mac")
@@ -58,23 +73,7 @@ class SessionCalls(Marshal):
         self._queue.connect()
         if not {row.id for row in (cipher, mac) if row} <= self._queue.algorithms:
             raise OSError(errno.EINVAL, "the engine has it not")
-        iv = bytes(cipher.iv_size if cipher else 0)
-        session = Session(call.file.new_number(), cipher, mac, key, mac_key, iv)
-        account = call.file.account
-        account.take(SESSIONS)
-        try:
-            self._tell(call.file, session)
-        except BaseException:
-            account.give(SESSIONS)
-            raise
-        call.file.sessions[session.ses] = session
-        try:
-            call.claim()
-            call.store(self._view, "ses", session.ses)
-            call.memory.copy_to_user([call.structure])
-        except BaseException:
-            self._end(call.file, session.ses)
-            raise
+        return call.file.new_session(cipher, mac, key, mac_key)
 
     def _cipher_key(
         self, call: Call, op: session_op, cipher: Cipher | None, secrets: list[bytearray]
@@ -181,13 +180,23 @@ class SessionCalls(Marshal):
                 self._copy_hash(call, source, target)
 
     def _copy_hash(self, call: Call, source: Session, target: Session) -> None:
+        target.hash_begins()
         body = messages.CopyHash(call.file.fh, target.ses, source.ses)
-        reply = self._queue.control("COPY_HASH", body)
+        try:
+            reply = self._queue.control("COPY_HASH", body, place=source.place)
+            if reply.status == messages.NO_SUCH_HANDLE:
+                # It may be the target, of which a new back end has not heard yet.
+                self._tell(call.file, target)
+                reply = self._queue.control("COPY_HASH", body, place=source.place)
+        except NotRepeated as error:
+            source.hashing = False
+            raise StateLost from error
         if reply.status == messages.NO_SUCH_HANDLE:
             source.hashing = False
             raise StateLost
         checked(reply)
-        target.hashing = True
+        target.hashing, target.place = True, source.place
+        target.save()
 
     def CIOCASYMFEAT(self, call: Call, op: number) -> None:
         """No asymmetric operations."""

@@ -15,16 +15,20 @@ from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
+from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
 from cuse_crypto.frontend.inode import Inode
 from cuse_crypto.frontend.limits import RATE, Account
+from cuse_crypto.frontend.marks import Marks
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.tickets import Answered, Ticket
+from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
-from cuse_crypto.fuse.protocol import Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, Fopen, IoctlFlag, Request, layouts
+from cuse_crypto.journal import here
 from cuse_crypto.layout import Buffer, Layout
 from cuse_crypto.wire.area import KEPT
 
@@ -50,15 +54,19 @@ class Worker(Inode):
         self._server = server
         self._channel = server.node.channel
         self._attributes = server.node.attributes
+        self._ledger = server.files.ledger
         self._queue = queue
         self._arena = queue.arena
-        self._memory = DirectMemory(self._arena)
-        self._express = Express(server, queue)
+        self._marks = Marks(self._arena)
+        self._memory = DirectMemory(self._arena, self._marks)
         self._account: Account | None = None
         """Whose ioctl is being done here."""
         self._bed = threading.Lock()
         self._bed.acquire()
         rows, calls = APIS[server.api]
+        self._watch = Watch(server.board, rows, queue, self._marks)
+        server.counters.append(self._watch.counters)
+        self._express = Express(server, queue, self._watch)
         self._marshal = calls(rows, queue)
         self._released: OpenFile | None = None
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
@@ -71,6 +79,7 @@ class Worker(Inode):
         """Serve until the channel ends."""
         crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
+        here.doing = describing(buffer, self._server.api)
         vector, express, readers = [buffer], self._express.serve, crew.readers
         if self._server.limits.values[RATE]:
             # What goes the short way is not counted.
@@ -153,11 +162,15 @@ class Worker(Inode):
             else:
                 error = opcode.unhandled
         except Answered:
+            self._watch.end(errno.EINTR)
             return
         except Exception as failure:
             error = errno_of(failure)
+        self._watch.end(error)
         if opcode.answered:
             self._channel.reply(unique, error, body)
+        if self._server.succession.unfinished:
+            self._server.succession.ended(unique & ~FUSE_UNIQUE_RESEND)
         if self._released:
             file, self._released = self._released, None
             crew = self._server.crew
@@ -206,7 +219,7 @@ class Worker(Inode):
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
-        file = server.files.open(request.header.uid)
+        file = server.files.open(request.header.uid, unique, request.header.pid)
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         self._queue.pointless = ticket.is_pointless
         try:
@@ -215,7 +228,7 @@ class Worker(Inode):
         except BaseException as error:
             server.files.release(file.fh)
             if isinstance(error, BackendGone):
-                log.error("%s", error.strerror)
+                log.error("%s", error.strerror, extra={"errno": errno.ENODEV})
                 ticket.settle()
                 raise OSError(errno.ENODEV, "no back end") from error
             if isinstance(error, Answered):
@@ -223,12 +236,14 @@ class Worker(Inode):
             raise
         finally:
             del server.tickets[unique]
+        self._watch.counters.opened()
         return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
 
     def FUSE_RELEASE(self, request: Request) -> Buffer:
         """Answered at once; the back end is told afterwards."""
         file = self._server.files.release(request.body.fh)
         if file:
+            self._watch.counters.closed()
             self._released = file
         return b""
 
@@ -259,31 +274,37 @@ class Worker(Inode):
         file = server.files[body.fh]
         unrestricted = body.flags & IoctlFlag.UNRESTRICTED
         memory: DirectMemory | RetriedMemory = self._memory
-        self._memory.pid = pid
+        self._memory.pid, self._marks.unique = pid, unique
         # Only a round of the retry protocol brings memory along on a CUSE node.
         if unrestricted and (body.in_size or body.out_size or not pid or not server.direct):
-            memory = RetriedMemory(self._arena, request.payload, body.out_size)
+            memory = RetriedMemory(self._arena, self._marks, request.payload, body.out_size)
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
+        self._watch.begin(request, file)
+        memory = self._watch.memory(memory, pid)
         self._queue.pointless = ticket.is_pointless
         answered = False
 
         def succeed() -> None:
             nonlocal answered
             answered = True
+            self._watch.end(0)
             self._channel.reply(unique, 0, _DONE)
 
         call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
+        call.done = server.succession.unfinished.get(unique & ~FUSE_UNIQUE_RESEND, 0)
         try:
             try:
                 self._marshal.ioctl(body.cmd, body.flags, call)
             except Unreachable:
                 if not unrestricted:
                     raise
-                call.memory = memory = RetriedMemory(self._arena, request.payload, 0)
+                retried = RetriedMemory(self._arena, self._marks, request.payload, 0)
+                call.memory = memory = self._watch.memory(retried, pid)
                 self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
+            self._watch.leave()
             return _retry_reply(retry)
         finally:
             del server.tickets[unique]
@@ -313,7 +334,7 @@ class Worker(Inode):
         file = self._server.files[body.fh]
         with file.lock:
             if body.flags & protocol.FUSE_POLL_SCHEDULE_NOTIFY:
-                file.pollers.add(body.kh)
+                file.poll(body.kh)
             mask = file.polled = poll_mask(file)
         revents = mask & (body.events | select.POLLERR | select.POLLHUP)
         return layouts("FUSE_POLL")[1].bytes(protocol.fuse_poll_out(revents))
@@ -344,10 +365,12 @@ def errno_of(failure: Exception) -> int:
     """The one place where an exception becomes what a caller sees."""
     if isinstance(failure, OSError) and failure.errno:
         if isinstance(failure, BackendGone):
-            log.error("%s", failure.strerror)
+            log.error("%s", failure.strerror, extra={"errno": failure.errno})
         return failure.errno
     if isinstance(failure, Unreachable):
-        log.error("caller memory is closed to this process; grant it CAP_SYS_PTRACE (%s)", failure)
+        said = {"errno": errno.EFAULT}
+        remedy = "caller memory is closed to this process; grant it CAP_SYS_PTRACE"
+        log.error("%s (%s)", remedy, failure, extra=said)
         return errno.EFAULT
     log.exception("a bug, answered with EIO", exc_info=failure)
     return errno.EIO

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 
 from cuse_crypto.fuse import protocol
 from cuse_crypto.layout import Buffer
@@ -36,6 +37,29 @@ class Channel:
                     return 0
                 if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                     raise
+
+    def send_again(self) -> None:
+        """Have the kernel send once more what somebody has read from it and not answered.
+
+        OSError: EINVAL where it cannot (before Linux 6.9).
+        """
+        os.writev(self.fd, protocol.encode_resend())
+
+    def take(self) -> list[bytes]:
+        """All requests that wait to be read, when nobody else reads. OSError(ENODEV) if the node is
+        gone.
+        """
+        waiting = select.poll()
+        waiting.register(self.fd, select.POLLIN)
+        buffer = memoryview(bytearray(protocol.READ_BUFFER))
+        messages: list[bytes] = []
+        while events := waiting.poll(0):
+            if events[0][1] & select.POLLERR:
+                raise OSError(errno.ENODEV, "the node is gone")
+            # The caller of a request may be killed before it is read.
+            with contextlib.suppress(FileNotFoundError, InterruptedError):
+                messages.append(bytes(buffer[: os.readv(self.fd, [buffer])]))
+        return messages
 
     def reply(self, unique: int, error: int = 0, *parts: Buffer) -> None:
         """Answer one request; ``error`` is 0 or a positive errno. One writev, so it is whole."""

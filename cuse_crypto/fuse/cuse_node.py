@@ -28,12 +28,18 @@ class CuseNode:
     """``/dev/<name>`` as a character device, which goes with the last descriptor of its channel."""
 
     kind: Kind = "cuse"
+    lock = -1
 
-    def __init__(self, name: str, attributes: Attributes) -> None:
+    def __init__(self, name: str, attributes: Attributes, fd: int = -1) -> None:
+        """A new one, or that of a predecessor by its descriptor."""
         self.path = DEV / name
         self.attributes = attributes
         self._sysfs = SYSFS / name
-        self._made = False
+        # Who has made it is not known; to remove it once more does no harm.
+        self._made = fd >= 0
+        if fd >= 0:
+            self.channel = Channel(fd)
+            return
         if self._sysfs.exists() or self.path.exists() or self.path.is_symlink():
             raise taken(self.path, "it exists")
         self.channel = Channel(open_kernel(CUSE, REMEDY))
@@ -63,6 +69,12 @@ class CuseNode:
             self._made = True
         os.chown(self.path, self.attributes.uid, self.attributes.gid)
         self.path.chmod(self.attributes.mode)
+
+    def waiting(self) -> int:
+        """As in Node; of a device that is not there, none."""
+        with contextlib.suppress(OSError):
+            return int((self._sysfs / "waiting").read_text())
+        return 0
 
     def abort(self) -> None:
         """End the connection; the kernel removes the device when the channel is closed."""

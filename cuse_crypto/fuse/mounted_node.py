@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse import protocol
@@ -22,6 +23,7 @@ FUSE = DEV / "fuse"
 TYPE = "fuse.cuse-crypto"
 REMEDY = "modprobe fuse"
 MOUNTS = Path("/proc/self/mountinfo")
+CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 # sys/mount.h
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
@@ -38,7 +40,8 @@ def why_no_mount() -> str | None:
     except Failure as failure:
         return str(failure)
     if not _may_mount():
-        return f"uid {os.geteuid()} may not mount; run as root, or use cuse-crypto run"
+        remedy = "run as root" if os.geteuid() else "run as root with CAP_SYS_ADMIN"
+        return f"uid {os.geteuid()} may not mount; {remedy}, or use cuse-crypto run"
     return None
 
 
@@ -53,12 +56,16 @@ class MountedNode:
 
     kind: Kind = "mounted"
 
-    def __init__(self, name: str, attributes: Attributes) -> None:
+    def __init__(self, name: str, attributes: Attributes, fd: int = -1, lock: int = -1) -> None:
+        """A new one, or that of a predecessor by its descriptors."""
         self.path = DEV / name
         self.attributes = attributes
-        self._mounted = False
-        self._placeholder = _claim(self.path)
-        self.channel = Channel(-1)
+        self._mounted = fd >= 0
+        self.channel = Channel(fd)
+        self.lock = lock
+        if self._mounted:
+            return
+        self.lock = _claim(self.path)
         try:
             self.channel = Channel(open_kernel(FUSE, REMEDY))
             self._mount()
@@ -86,26 +93,35 @@ class MountedNode:
             raise protocol.ProtocolError(f"{request.opcode.name} came before FUSE_INIT")
         self.channel.reply(request.header.unique, 0, protocol.init_reply(request.body))
 
+    def waiting(self) -> int:
+        """As in Node; of a mount that is not there, none."""
+        mount = _mount(self.path)
+        if mount is None:
+            return 0
+        with contextlib.suppress(FileNotFoundError):
+            return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
+        return 0
+
     def abort(self) -> None:
         """Unmount, and end the connection also for those who have the file open."""
         if self._mounted:
             self._mounted = False
-            _unmount(self.path, MNT_FORCE | MNT_DETACH)
+            unmount(self.path, MNT_FORCE | MNT_DETACH)
 
     def close(self) -> None:
         """Unmount and remove the placeholder."""
         self.abort()
         self.channel.close()
-        if self._placeholder >= 0:
-            placeholder, self._placeholder = self._placeholder, -1
-            _remove(self.path, placeholder)
+        if self.lock >= 0:
+            lock, self.lock = self.lock, -1
+            _remove(self.path, lock)
 
 
 def sweep(path: Path) -> None:
     """Remove what a front end that was killed left at ``path``; nothing else is touched."""
-    if _mount_type(path) == TYPE and _is_stale(path):
-        _unmount(path, MNT_DETACH)
-    if _mount_type(path) != TYPE:
+    if mount_type(path) == TYPE and is_stale(path):
+        unmount(path, MNT_DETACH)
+    if mount_type(path) != TYPE:
         with contextlib.suppress(Failure, FileNotFoundError):
             _remove(path, _lock(path, create=False))
 
@@ -124,7 +140,7 @@ def _remove(path: Path, lock: int) -> None:
 def _claim(path: Path) -> int:
     """The locked descriptor of an empty file at ``path``."""
     sweep(path)
-    if _mount_type(path) == TYPE:
+    if mount_type(path) == TYPE:
         raise taken(path, "it is being served")
     return _lock(path, create=True)
 
@@ -152,23 +168,39 @@ def _lock(path: Path, *, create: bool) -> int:
     return fd
 
 
-def _mount_type(path: Path) -> str | None:
-    """The file system type of the topmost mount at ``path`` itself (proc_pid_mountinfo(5))."""
+class Mount(NamedTuple):
+    """One line of proc_pid_mountinfo(5)."""
+
+    device: str
+    type: str
+
+
+def _mount(path: Path) -> Mount | None:
+    """What is mounted at ``path`` itself."""
     try:
-        # Not stat: a server that is stopped would have to answer that.
-        os.close(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        # One of the same path may be in a /dev that is mounted over.
         return None
-    found = None
+    try:
+        about = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
+    finally:
+        os.close(fd)
+    # By its number: there may be one of the same path in a /dev that is mounted over.
+    number = about[about.index("mnt_id:") + 1]
     for line in MOUNTS.read_text().splitlines():
         fields = line.split()
-        if fields[4] == os.fspath(path):
-            found = fields[fields.index("-") + 1]
-    return found
+        if (fields[0], fields[4]) == (number, os.fspath(path)):
+            return Mount(fields[2], fields[fields.index("-") + 1])
+    return None
 
 
-def _is_stale(path: Path) -> bool:
+def mount_type(path: Path) -> str | None:
+    """The file system type of what is mounted at ``path`` itself."""
+    mount = _mount(path)
+    return mount.type if mount else None
+
+
+def is_stale(path: Path) -> bool:
     """True when the process that served the mount is gone, which the kernel says by ENOTCONN."""
     answers: list[bool] = []
 
@@ -185,7 +217,7 @@ def _is_stale(path: Path) -> bool:
     return any(answers)
 
 
-def _unmount(path: Path, flags: int) -> None:
+def unmount(path: Path, flags: int) -> None:
     if not _libc.umount2(os.fspath(path).encode(), flags):
         return
     error = ctypes.get_errno()

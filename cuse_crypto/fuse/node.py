@@ -42,6 +42,11 @@ class Node(Protocol):
     path: Path
     channel: Channel
     attributes: Attributes
+    lock: int
+    """A descriptor that has to stay open as long as the node is there, or -1."""
+
+    def waiting(self) -> int:
+        """So many requests has the kernel that are not answered."""
 
     def abort(self) -> None:
         """Remove the node and end its connection: readers of the channel see the end."""
@@ -91,6 +96,16 @@ def make(name: str, kind: Kind, attributes: Attributes) -> Node:
 
     node = CuseNode if kind == "cuse" else MountedNode
     return node(checked_name(name), attributes)
+
+
+def adopt(name: str, kind: Kind, attributes: Attributes, fd: int, lock: int) -> Node:
+    """The node of a predecessor, by the descriptors of its channel and its lock."""
+    from cuse_crypto.fuse.cuse_node import CuseNode
+    from cuse_crypto.fuse.mounted_node import MountedNode
+
+    if kind == "cuse":
+        return CuseNode(checked_name(name), attributes, fd)
+    return MountedNode(checked_name(name), attributes, fd, lock)
 
 
 def open_kernel(device: Path, remedy: str) -> int:

@@ -55,7 +55,9 @@ class IoctlFlag:
 
 
 FUSE_POLL_SCHEDULE_NOTIFY = 1 << 0
-FUSE_NOTIFY_POLL = 1
+FUSE_NOTIFY_POLL, FUSE_NOTIFY_RESEND = 1, 7
+FUSE_UNIQUE_RESEND = 1 << 63
+"""In the ``unique`` of a request that is sent once more, for Linux 6.9 and later."""
 
 
 class Fattr:
@@ -379,6 +381,11 @@ def encode_poll_notice(handle: int) -> list[Buffer]:
     body = _POLL_NOTICE.bytes(fuse_notify_poll_wakeup_out(handle))
     size = OUT_HEADER.size + len(body)
     return [OUT_HEADER.bytes(fuse_out_header(size, FUSE_NOTIFY_POLL, 0)), body]
+
+
+def encode_resend() -> list[Buffer]:
+    """The pieces of FUSE_NOTIFY_RESEND, for one ``writev``."""
+    return [OUT_HEADER.bytes(fuse_out_header(OUT_HEADER.size, FUSE_NOTIFY_RESEND, 0))]
 
 
 def init_reply(request: fuse_init_in) -> bytes:

@@ -20,12 +20,19 @@ _DATA = struct.Struct("=6I")
 """Effective, permitted and inheritable ones, 0 to 31, then the same of 32 to 63."""
 
 
-def keep(capabilities: Collection[int] = ()) -> None:
+def keep(capabilities: Collection[int] = (), through_exec: Collection[int] = ()) -> None:
     """Give up all but these of what this thread has, and the way to ever have more.
+
+    But for ``through_exec``: those root has (again) after execve(2).
 
     Threads that are there already keep theirs: to be called before there are any.
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    had = _permitted()
+    kept = sum(1 << number for number in capabilities) & had
+    inherited = sum(1 << number for number in through_exec) & had
+    # What is not in the bounding set any more cannot be made inheritable.
+    _set(had, inherited)
     # Without CAP_SETPCAP there is no way to; nothing is executed, so it would change nothing.
     with contextlib.suppress(OSError):
         for number in range(int(_LAST.read_text()) + 1):
@@ -33,9 +40,17 @@ def keep(capabilities: Collection[int] = ()) -> None:
     kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
     # As another user they are only kept where this is asked for.
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
-    kept = sum(1 << number for number in capabilities) & _permitted()
-    low, high = kept & 0xFFFFFFFF, kept >> 32
-    kernel.capset(_HEADER.pack(_VERSION_3, 0), _DATA.pack(low, low, 0, high, high, 0))
+    _set(kept, inherited)
+
+
+def _set(permitted: int, inheritable: int) -> None:
+    """Capabilities of this thread; those permitted are effective."""
+    halves = [
+        word >> shift & 0xFFFFFFFF
+        for shift in (0, 32)
+        for word in (permitted, permitted, inheritable)
+    ]
+    kernel.capset(_HEADER.pack(_VERSION_3, 0), _DATA.pack(*halves))
 
 
 def has(capability: int) -> bool:

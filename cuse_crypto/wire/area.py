@@ -41,9 +41,9 @@ def unlock(address: int, size: int) -> None:
     _libc.munlock(address, size)
 
 
-def new_file(size: int) -> int:
+def new_file(size: int, name: str = "cuse-crypto") -> int:
     """A memory file that keeps its size; the descriptor."""
-    fd = os.memfd_create("cuse-crypto", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_SEAL)
     return fd

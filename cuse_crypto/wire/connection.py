@@ -7,6 +7,7 @@ import array
 import contextlib
 import math
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -28,12 +29,30 @@ class Connection:
 
     area: memoryview | None = None
     """Where the peer puts segments that do not come with their message."""
+    outlives = False
+    """What it goes through was there before, and may hold what others have left."""
+    rest = 0.0
+    """Seconds that a peer may be silent in the middle of a message, where there is no deadline."""
 
     def __init__(self, sock: socket.socket, deadline: float = 0) -> None:
         """``deadline``: seconds that one send or one receive may take; 0 waits forever."""
         self.socket = sock
         sock.setblocking(True)
         self.set_deadline(deadline)
+
+    def greet(self) -> None:
+        """What comes before the first message, on the back end's side: nothing."""
+
+    @property
+    def carries_descriptors(self) -> bool:
+        """Descriptors can go along with a message."""
+        return self.socket.family == socket.AF_UNIX
+
+    def is_up(self) -> bool:
+        """The peer has not gone, as far as the kernel knows."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return not poll.poll(0)
 
     def set_deadline(self, deadline: float) -> None:
         """Kept by the kernel: a timeout of Python's own costs a poll(2) in every call."""
@@ -100,8 +119,12 @@ class Connection:
         if length > len(buffer):
             raise PeerError(f"a message of {length} bytes, more than was agreed on")
         message = buffer[:length]
+        if received < length and self.rest:
+            self.set_deadline(self.rest)
         while received < length:
             received += self._more(message, received)
+            if received == length and self.rest:
+                self.set_deadline(0)
         if received > length:
             raise PeerError(f"{received - length} bytes follow the message")
         return message

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 from cuse_crypto.layout import Buffer, Layout, s32, u8, u16, u32, u64
 
-VERSION = 1
+VERSION = 2
 Received = bytes | memoryview
 MAGIC = 0x43455355
 """``USEC`` in the order of the bytes: what speaks first is a cuse-crypto front end."""
@@ -61,13 +61,17 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """What the back end agrees to, and which engine answers."""
+    """What the back end agrees to, and which engine answers.
+
+    ``place``: random bytes of its process. What it remembers is there and nowhere else.
+    """
 
     version: u16
     reserved: u16
     features: u32
     max_payload: u32
     engine: Annotated[bytes, "16s"]
+    place: Annotated[bytes, "16s"]
 
 
 class Handle(NamedTuple):

@@ -27,7 +27,8 @@
 
 #include <crypto/cryptodev.h>
 
-#define LONGEST (300 * 1024)
+#define LARGE (300 * 1024)
+#define LONGEST (5 << 18) /* more than is done in one part */
 #define TAG 16
 #define ERRNOS 256
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -77,8 +78,9 @@ static void random_bytes(uint8_t *bytes, size_t size)
 /* Mostly small, as of most programs; the content changes a little each time. */
 static uint32_t random_data(uint32_t unit)
 {
-    static const uint32_t most[] = {64, 64, 1024, 4096, 4096, 65536, LONGEST};
-    uint32_t units = most[random_number(COUNT(most))] / unit;
+    static const uint32_t most[] = {64, 64, 1024, 4096, 4096, 65536, LARGE};
+    uint32_t large = random_number(32) ? most[random_number(COUNT(most))] : LONGEST;
+    uint32_t units = large / unit;
     uint32_t size = unit * (1 + random_number(units));
 
     random_bytes(plain + random_number(size - size % 16 + 1) / 2, size < 16 ? size : 16);
@@ -201,7 +203,8 @@ static int cipher_round(struct session_op *session)
     int cbc = session->cipher == CRYPTO_AES_CBC, result;
     uint32_t size = random_data(cbc ? 16 : 1);
     uint8_t own_iv[16];
-    struct crypt_op op = {.ses = session->ses, .len = size, .src = plain, .dst = got,
+    uint8_t *source = random_number(2) ? got : plain; /* in place, or not */
+    struct crypt_op op = {.ses = session->ses, .len = size, .src = source, .dst = got,
                           .iv = own_iv};
 
     if (chained && random_number(2)) {
@@ -212,6 +215,8 @@ static int cipher_round(struct session_op *session)
     }
     memcpy(own_iv, iv, 16);
     cipher_wanted(cbc ? EVP_aes_128_cbc() : EVP_aes_128_ctr(), iv, size);
+    if (source == got)
+        memcpy(got, plain, size);
     chained = 0;
     if ((result = call(CIOCCRYPT, &op)) != 0)
         return result == -2;

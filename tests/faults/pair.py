@@ -5,7 +5,7 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cuse_crypto.bench.devices import Device
@@ -104,10 +104,12 @@ class Backend:
 
 
 @contextlib.contextmanager
-def front_end(address: Path, node_kind: str) -> Iterator[Device]:
+def front_end(addresses: Sequence[str], node_kind: str, *options: str) -> Iterator[Device]:
     """A front end alone, at a fresh node; its ``path``."""
     name = fresh_name()
-    words = ["device", "--backend", f"unix:{address}", "--name", name, "--node", node_kind]
+    words = ["device", "--name", name, "--node", node_kind, *options]
+    for address in addresses:
+        words += ["--backend", address]
     with Device([*PROGRAM, *words, "--deadline", f"{DEADLINE}"], f"/dev/{name}") as device:
         yield device
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.resources import family
 from cuse_crypto.errors import Failure
-from tests.faults import pair
+from tests.faults import pair, several
 from tests.faults.callers import KINDS, Caller, summed
 from tests.faults.proxy import Proxy
 
@@ -80,7 +80,7 @@ def backend(trial: Trial) -> dict[str, Any]:
     away = []
     with (
         contextlib.closing(pair.Backend(path, trial.engine, min(trial.blows, 4))) as running,
-        pair.front_end(path, trial.node_kind) as device,
+        pair.front_end([f"unix:{path}"], trial.node_kind) as device,
         trial.working(device.path) as figures,
     ):
         for _ in trial.each():
@@ -147,7 +147,7 @@ def stop(trial: Trial) -> dict[str, Any]:
     path = trial.folder / "backend.sock"
     with (
         contextlib.closing(pair.Backend(path, trial.engine, spares=0)) as running,
-        pair.front_end(path, trial.node_kind) as device,
+        pair.front_end([f"unix:{path}"], trial.node_kind) as device,
         trial.working(device.path) as figures,
     ):
         for _ in trial.each():
@@ -164,7 +164,7 @@ def _through_proxy(trial: Trial) -> Iterator[tuple[Proxy, str]]:
     with (
         contextlib.closing(pair.Backend(behind, trial.engine, spares=0)),
         contextlib.closing(Proxy(path, behind, trial.seed)) as proxy,
-        pair.front_end(path, trial.node_kind) as device,
+        pair.front_end([f"unix:{path}"], trial.node_kind) as device,
     ):
         yield proxy, device.path
 
@@ -187,7 +187,38 @@ def delay(trial: Trial) -> dict[str, Any]:
     return figures
 
 
-TRIALS = {"backend": backend, "frontend": frontend, "stop": stop, "cut": cut, "delay": delay}
+def move(trial: Trial) -> dict[str, Any]:
+    """SIGKILL to one of two back ends that the device knows, and then to the other one."""
+    with several.side_by_side(trial.folder, trial.engine, trial.node_kind) as (backends, device):
+        return _in_turn(trial, backends, device.path)
+
+
+def balance(trial: Trial) -> dict[str, Any]:
+    """The same behind HAProxy, which hands every connection to the other back end."""
+    with several.balanced(trial.folder, trial.engine, trial.node_kind) as (backends, device):
+        return _in_turn(trial, backends, device.path)
+
+
+def _in_turn(trial: Trial, backends: several.Backends, node: str) -> dict[str, Any]:
+    """Whatever is in use is killed by every second blow at least."""
+    with trial.working(node) as figures:
+        for blow in trial.each():
+            trial.wait()
+            backends.kill(blow % 2)
+            trial.wait()
+            backends.restart(blow % 2)
+    return figures
+
+
+TRIALS = {
+    "backend": backend,
+    "frontend": frontend,
+    "stop": stop,
+    "cut": cut,
+    "delay": delay,
+    "move": move,
+    "balance": balance,
+}
 
 
 def steady_in_python() -> list[str]:

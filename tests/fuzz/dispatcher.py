@@ -6,7 +6,6 @@ was encrypted comes back.
 
 import errno
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from cuse_crypto.wire.messages import (
     Reply,
     Session,
 )
+from cuse_crypto_backend.admission import Admission
 from cuse_crypto_backend.engines.engine import AuthKind
 from cuse_crypto_backend.engines.openssl import OpensslEngine
 from cuse_crypto_backend.server import Server
@@ -223,7 +223,7 @@ def dispatcher() -> Iterator[Run]:
     log = logging.getLogger("cuse_crypto_backend")
     log.addHandler(complaints)
     log.propagate = False
-    server = Server(OpensslEngine(), frozenset({os.geteuid()}))
+    server = Server(OpensslEngine(), Admission.of_this_user())
     places = Places()
     peers: dict[bool, Peer] = {}
     before = threading.active_count()

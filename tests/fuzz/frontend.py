@@ -51,11 +51,16 @@ class FakeNode:
 
     kind: Kind = "mounted"
     path = Path("/dev/null")
+    lock = -1
 
     def __init__(self) -> None:
         ours, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel = Channel(ours.detach())
         self.attributes = Attributes()
+
+    def waiting(self) -> int:
+        """Nothing."""
+        return 0
 
     def abort(self) -> None:
         """As an unmount does."""

@@ -15,7 +15,7 @@ from cuse_crypto.wire.area import Area, new_file
 from cuse_crypto.wire.connection import Connection, ConnectionLost, close_all
 from cuse_crypto.wire.messages import BY_NAME, Feature, Handle, Hello, PeerError, Reply, Request
 from cuse_crypto.wire.shared import SHORT
-from cuse_crypto_backend.channel import Channel
+from cuse_crypto_backend.channel import HELLO_DEADLINE, Channel
 from cuse_crypto_backend.engines.engine import AuthKind
 from cuse_crypto_backend.server import Server
 from tests.fuzz.choices import Choices
@@ -110,9 +110,8 @@ class Peer:
         self._buffer = memoryview(bytearray(ROOM))
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours, DEADLINE)
-        self._thread = threading.Thread(
-            target=Channel(server.engine, server.guests, theirs).run, daemon=True
-        )
+        channel = Channel(server.engine, server.guests, Connection(theirs, HELLO_DEADLINE))
+        self._thread = threading.Thread(target=_run, args=[channel], daemon=True)
         self._thread.start()
         self._fds: list[int] = []
         self._shared = shared
@@ -267,3 +266,8 @@ class Peer:
         self._connection.close()
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the end of the connection was not seen"
+
+
+def _run(channel: Channel) -> None:
+    with contextlib.suppress(PeerError):
+        channel.run()

@@ -1,0 +1,95 @@
+"""Who may connect: by the kernel's word on one host, and by a certificate elsewhere."""
+
+import logging
+import os
+import socket
+import struct
+import time
+from typing import NamedTuple
+
+from cuse_crypto.wire.connection import Connection
+from cuse_crypto.wire.tls import Credentials, Refused, TlsConnection
+from cuse_crypto.wire.transports import tcp, vsock
+
+log = logging.getLogger(__name__)
+
+QUIET = 60.0
+"""Seconds in which the same reason for a refusal is not told again."""
+_KEPT = 256
+"""So many reasons are remembered."""
+
+
+class Peer(NamedTuple):
+    """Who is at the other end: ``key`` is the same for all its connections."""
+
+    key: tuple[str, object]
+    name: str
+    is_known: bool = True
+    """It need not say more to be let in."""
+
+
+class Admission:
+    """The users, virtual machines and certificates that may connect."""
+
+    def __init__(
+        self,
+        uids: frozenset[int],
+        cids: frozenset[int] = frozenset(),
+        tls: Credentials | None = None,
+    ) -> None:
+        """``cids``: none are those of this machine itself. To be made before privileges go."""
+        self.uids = uids
+        self.cids = cids or vsock.own_cids()
+        self.tls = tls
+        self._told: dict[str, float] = {}
+
+    @classmethod
+    def of_this_user(cls) -> "Admission":
+        """Root, and the user of this process."""
+        return cls(frozenset({0, os.geteuid()}))
+
+    def peer(self, sock: socket.socket) -> Peer:
+        """Who connects with ``sock``, as far as that is known now; Refused with the remedy."""
+        if sock.family == socket.AF_UNIX:
+            return self._process(sock)
+        if sock.family == socket.AF_VSOCK:
+            return self._machine(sock)
+        host = str(sock.getpeername()[0])
+        if self.tls is None and not tcp.is_loopback(host):
+            raise Refused(f"refused {host}, for there is no TLS; give --pki")
+        return Peer(("tcp", host), host, is_known=False)
+
+    def _process(self, sock: socket.socket) -> Peer:
+        size = struct.calcsize("3i")
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid, uid, _ = struct.unpack("3i", credentials)
+        if uid not in self.uids:
+            raise Refused(
+                f"refused a front end of uid {uid} (pid {pid}); allow it with --allow-uid {uid}"
+            )
+        return Peer(("pid", pid), f"pid {pid}")
+
+    def _machine(self, sock: socket.socket) -> Peer:
+        cid = sock.getpeername()[0]
+        if cid not in self.cids:
+            raise Refused(f"refused CID {cid}; allow it with --allow-cid {cid}")
+        return Peer(("cid", cid), f"CID {cid}")
+
+    def connection(self, sock: socket.socket, deadline: float) -> Connection:
+        """What ``peer`` has let in; with TLS it is known only when it has greeted."""
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return Connection(sock, deadline)
+        tcp.tune(sock)
+        if self.tls is None:
+            return Connection(sock, deadline)
+        return TlsConnection(self.tls.server(sock), deadline)
+
+    def tell(self, reason: str) -> None:
+        """Log a refusal: once, for who is refused tends to come again and again."""
+        now = time.monotonic()
+        if now - self._told.get(reason, -QUIET) < QUIET:
+            return
+        if len(self._told) >= _KEPT:
+            self._told.clear()
+        self._told[reason] = now
+        log.warning("%s", reason)

@@ -1,0 +1,36 @@
+"""A front end that becomes a newer program, in the same process, with all that is open."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+import trio
+
+log = logging.getLogger(__name__)
+
+PROGRAM = [sys.executable, "-P", "-m", "cuse_crypto"]
+INHERIT = "--inherit"
+
+
+async def works() -> bool:
+    """Whether the program, as it is installed now, can be started at all."""
+    tried = await trio.run_process(
+        [*PROGRAM, "--version"], capture_stdout=True, capture_stderr=True, check=False
+    )
+    if tried.returncode:
+        said = tried.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        log.error("not renewed: the installed program does not start (%s)", *said or ["silently"])
+    return not tried.returncode
+
+
+def renew(descriptors: Mapping[str, int]) -> None:
+    """Start the same command once more, in this process; ``descriptors`` are for it."""
+    # Until it can heed the signal, it must not die of the next one.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    words = [word for word in sys.argv[1:] if not word.startswith(INHERIT)]
+    for name, fd in descriptors.items():
+        os.set_inheritable(fd, True)
+        words.append(f"{INHERIT}={name}={fd}")
+    os.execv(PROGRAM[0], [*PROGRAM, *words])

@@ -1,0 +1,69 @@
+"""The descriptors that a successor of this process needs, by names.
+
+Whoever started this process keeps them (``cuse-crypto up``, systemd), or this process itself does,
+until it makes way for a newer program (``cuse-crypto upgrade``).
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from cuse_crypto.frontend.arena import Arena
+from cuse_crypto.frontend.ledger import Ledger
+from cuse_crypto.fuse.node import Kind, Node
+from cuse_crypto.notify import discard, store
+
+NODE, LOCK, LEDGER, OWN, SHARED = "node", "lock", "ledger", "own", "shared"
+"""The first words of names; dots separate what follows."""
+
+
+class Estate:
+    """What is left to a successor, and what a predecessor has left: ``descriptors``, by name."""
+
+    def __init__(self, inherited: Iterable[tuple[str, int]] = ()) -> None:
+        self.descriptors = dict(inherited)
+
+    def keep(self, name: str, fd: int) -> None:
+        """For a successor. ``fd`` stays the caller's."""
+        self.descriptors[name] = fd
+        store(name, fd)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """What no successor needs any more."""
+        for name in names:
+            del self.descriptors[name]
+            discard(name)
+
+    def keep_node(self, node: Node, ledger: Ledger) -> None:
+        """What all workers have in common."""
+        self.keep(f"{NODE}.{node.kind}", node.channel.fd)
+        self.keep(LEDGER, ledger.fd)
+        if node.lock >= 0:
+            self.keep(LOCK, node.lock)
+
+    def keep_arena(self, arena: Arena, generation: int, number: int) -> None:
+        """The memory of worker ``number`` of this front end, the ``generation``-th of its node."""
+        self.keep(f"{OWN}.{generation}.{number}", arena.own_fd)
+        self.keep(f"{SHARED}.{generation}.{number}", arena.fd)
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of the node that is here, if one is."""
+        if f"{NODE}.cuse" in self.descriptors:
+            return "cuse"
+        return "mounted" if f"{NODE}.mounted" in self.descriptors else None
+
+    def arenas(self) -> list[tuple[str, str]]:
+        """The names of both memories of each worker, of all generations."""
+        own = [name for name in self.descriptors if name.startswith(f"{OWN}.")]
+        pairs = [(name, SHARED + name.removeprefix(OWN)) for name in own]
+        # The second one of a pair may not have come through.
+        return [pair for pair in pairs if pair[1] in self.descriptors]
+
+    def refuse(self) -> None:
+        """Nothing of it can be used."""
+        for name, fd in self.descriptors.items():
+            discard(name)
+            with suppress(OSError):
+                os.close(fd)
+        self.descriptors.clear()

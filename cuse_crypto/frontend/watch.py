@@ -1,0 +1,280 @@
+"""What a worker writes on the board: what has been done, and while somebody traces, how.
+
+An ioctl is counted before it is answered, so whoever has its answer finds it counted.
+"""
+
+import marshal
+import os
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from time import perf_counter_ns as clock
+from typing import TYPE_CHECKING, Any
+
+from cuse_crypto.abi import ioctls
+from cuse_crypto.abi.ioctls import Ioctl
+from cuse_crypto.board import (
+    DATA,
+    KEYS,
+    OTHER,
+    TRACE,
+    Board,
+    RingWriter,
+)
+from cuse_crypto.frontend.counters import Counters
+from cuse_crypto.frontend.crypt import DST, IV
+from cuse_crypto.frontend.files import Session
+from cuse_crypto.frontend.marks import WHOLE, Marks
+from cuse_crypto.frontend.marshal import ARGUMENT
+from cuse_crypto.frontend.memory import DirectMemory, Piece, Range, RetriedMemory
+from cuse_crypto.fuse.protocol import IoctlFlag, Request
+from cuse_crypto.layout import Width
+
+if TYPE_CHECKING:
+    from cuse_crypto.frontend.files import OpenFile
+    from cuse_crypto.frontend.queue import Queue
+    from cuse_crypto.wire.messages import Message
+
+HASHED = 1024
+"""So many bytes of a segment, from its start, go into what is shown of it."""
+LONGEST = 6 << 20
+"""Bytes of one ioctl; those beyond are not written down."""
+_SALT = os.urandom(16)
+"""So that what is shown of a segment can be compared with another one, but not guessed."""
+_SECRET_HASH = os.environ.get("PYTHONHASHSEED", "random") == "random"
+_REQUEST_SIZE = ARGUMENT + max(
+    ioctls.layout_of(row, 64).size for row in ioctls.IOCTLS if row.name == "CIOCCRYPT"
+)
+_KEYS = {"key", "mackey"}
+
+Part = tuple[int, int, int | None, bytes | None]
+"""Of the caller's memory: address, length, what is shown of it, and the bytes where they are
+wanted. Of a key it is only address and length, where keys are not wanted."""
+Hop = tuple[int, int, Any]
+"""What was done, until when (nanoseconds of the clock), and with what."""
+SHORT = 0
+"""What a record of the short way begins with; all others begin with a time."""
+READ, ASKED, WRITTEN = 0, 1, 2
+"""Hops: of the caller's memory, by the back end (a message's type, sizes of what was sent, sizes of
+what came back, status), to the caller's memory."""
+
+
+class Watch:
+    """One worker's part of the board."""
+
+    def __init__(self, board: Board, rows: tuple[Ioctl, ...], queue: "Queue", marks: Marks) -> None:
+        worker = board.hire()
+        self._words, self.counters = board.words, Counters(board, worker)
+        self._view, self._queue = queue.arena.view, queue
+        self._rows = {
+            width: {
+                number: (row, board.row(worker, index))
+                for index, row in enumerate(rows)
+                for number in row.numbers(width)
+            }
+            for width in _WIDTHS
+        }
+        self._other = board.row(worker, OTHER)
+        self._ring = RingWriter(board, worker)
+        self._direct = _TracedMemory(queue.arena, marks, self)
+        self._request: Request | None = None
+        self._began = 0
+        self._file: OpenFile | None = None
+        self._wants = 0
+        self._hops: list[Hop] = []
+        self._argument = b""
+        """The structure, before anything is done."""
+        self._held = 0
+        """Bytes that were copied."""
+
+    def trace_short(
+        self, times: tuple[int, int, int], error: int, message: tuple[int, ...]
+    ) -> None:
+        """Write down an ioctl of the short way.
+
+        ``times``: when it began, was read, and answered by the back end. ``message``: its type,
+        the size of the IV, the length, and the caller's addresses of IV, source and destination.
+        """
+        view, wants = self._view, self._words[TRACE]
+        (began, read, asked), (_, iv_size, length, _, _, _) = times, message
+        start, now = IV + iv_size, clock()
+        places = (IV, iv_size), (start, length), (DST, length)
+        shown = [_shown(view[at : at + min(size, HASHED)]) for at, size in places]
+        data = None
+        if wants & DATA and length <= LONGEST:
+            data = [bytes(view[at : at + size]) for at, size in places]
+        when = time.time_ns(), now - began, read - began, asked - began
+        # As it came: taken apart by whoever reads it, and not in its caller's time.
+        request = bytes(view[:_REQUEST_SIZE])
+        self._ring.put(marshal.dumps((SHORT, *when, error, message, request, shown, data)))
+
+    def begin(self, request: Request, file: "OpenFile") -> None:
+        """An ioctl is about to be done."""
+        self._request, self._file, self._began = request, file, clock()
+        wants = self._words[TRACE]
+        if wants or self._wants:
+            self._wants, self._hops = wants, []
+            self._argument, self._held = self._brought(request.body), 0
+            self._queue.watch = self._asked if wants else None
+
+    def memory(
+        self, memory: DirectMemory | RetriedMemory, thread: int
+    ) -> DirectMemory | RetriedMemory:
+        """What is to be used in its place."""
+        if not self._wants:
+            return memory
+        if isinstance(memory, DirectMemory):
+            self._direct.pid = thread
+            return self._direct
+        return _TracedRetriedMemory(memory, self)
+
+    def leave(self) -> None:
+        """It will come again, and is counted then."""
+        self._request = None
+
+    def end(self, error: int) -> None:
+        """Count it and write it down, before it is answered with ``error``. Once."""
+        request, self._request = self._request, None
+        if request is None:
+            return
+        body = request.body
+        row, words = self._row(body.cmd, body.flags)
+        self.counters.other(words, self._began, error)
+        if not error and row and "len" in row.argument._fields and row.name != "CIOCASYNCFETCH":
+            op = ioctls.layout_of(row, _width(body.flags)).read(self._view, ARGUMENT)
+            session = self._file.sessions.get(getattr(op, "ses", 0)) if self._file else None
+            self.counters.worked(words, session, op.len)
+        if self._wants:
+            self._queue.watch = None
+            self._write(request.header, body, error, self._began, self._argument, self._hops)
+
+    def _row(self, cmd: int, flags: int) -> tuple[Ioctl | None, memoryview]:
+        return self._rows[_width(flags)].get(cmd) or (None, self._other)
+
+    def _asked(self, message: "Message", readable: Any, writable: Any, reply: Any) -> None:
+        """The back end has answered."""
+        sizes = tuple(map(len, reply.segments)) or writable
+        self._hops.append((ASKED, clock(), (message.type, tuple(readable), sizes, reply.status)))
+
+    def touched(self, hop: int, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Memory of the caller has been copied: these addresses and bytes."""
+        if self._request is None:
+            return
+        if pieces[0][0] == self._request.body.arg and hop == READ:
+            self._argument = bytes(pieces[0][1])
+        secret, wants = self._secret_addresses(self._request.body), self._wants
+        self._held += sum(len(data) for _, data in pieces)
+        if self._held > LONGEST:
+            wants &= ~DATA
+        parts = tuple(
+            (address, len(data), None, None)
+            if address in secret and not wants & KEYS
+            else _part(address, data, wants)
+            for address, data in pieces
+        )
+        self._hops.append((hop, clock(), parts))
+
+    def _brought(self, body: Any) -> bytes:
+        """What the kernel has copied of it; else another one may lie there."""
+        row, _ = self._row(body.cmd, body.flags)
+        came = row and row.direction & ioctls.CALLER_WRITES
+        return self._structure(body) if came and not body.flags & IoctlFlag.UNRESTRICTED else b""
+
+    def _structure(self, body: Any) -> bytes:
+        """As it is now. What lies behind it may be a key: the kernel has put it there."""
+        row, _ = self._row(body.cmd, body.flags)
+        size = ioctls.layout_of(row, _width(body.flags)).size if row else 0
+        return bytes(self._view[ARGUMENT : ARGUMENT + size])
+
+    def _secret_addresses(self, body: Any) -> set[int]:
+        """Where the caller has its keys, if this ioctl brings any."""
+        row, _ = self._row(body.cmd, body.flags)
+        members = {segment.pointer for segment in row.readable} & _KEYS if row else set()
+        if row is None or not members:
+            return set()
+        op = ioctls.layout_of(row, _width(body.flags)).read(self._view, ARGUMENT)
+        return {getattr(op, member) for member in members}
+
+    def _write(
+        self, header: Any, body: Any, error: int, began: int, before: bytes, hops: list[Hop]
+    ) -> None:
+        now = clock()
+        after = b"" if error else self._structure(body)
+        fixed = time.time_ns() - (now - began), now - began, header.pid, header.uid
+        what = body.fh, body.cmd, body.flags, body.arg, error, before, after
+        later = [(kind, until - began, parts) for kind, until, parts in hops]
+        # Both ends are the same program, and this is the quickest that it has.
+        self._ring.put(marshal.dumps((*fixed, *what, later)))
+
+
+_WIDTHS: tuple[Width, Width] = 32, 64
+
+
+def _width(flags: int) -> Width:
+    return 32 if flags & IoctlFlag.COMPAT else 64
+
+
+def _part(address: int, data: memoryview, wants: int) -> Part:
+    wanted = wants & DATA and len(data) <= LONGEST
+    return address, len(data), _shown(data[:HASHED]), bytes(data) if wanted else None
+
+
+def _shown(data: memoryview) -> int:
+    """For each process another one (SipHash), unless PYTHONHASHSEED has been set to a number."""
+    return hash(bytes(data)) if _SECRET_HASH else hash(blake2b(data, key=_SALT).digest())
+
+
+class _Traced:
+    """Memory that tells what has been copied."""
+
+    watch: Watch
+    _view: memoryview
+
+    def _read(self, ranges: Sequence[Range], offset: int) -> None:
+        pieces = []
+        for address, length in ranges:
+            pieces.append((address, self._view[offset : offset + length]))
+            offset += length
+        self.watch.touched(READ, pieces)
+
+    def _written(self, pieces: Sequence[Piece]) -> None:
+        found = [(address, self._view[at : at + length]) for address, at, length in pieces]
+        self.watch.touched(WRITTEN, found)
+
+
+class _TracedMemory(_Traced, DirectMemory):
+    def __init__(self, arena: Any, marks: Marks, watch: Watch) -> None:
+        super().__init__(arena, marks)
+        self.watch = watch
+
+    def copy_from_user(
+        self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
+    ) -> None:
+        super().copy_from_user(ranges, offset, writable)
+        if ranges:
+            self._read(ranges, offset)
+
+    def copy_to_user(self, pieces: Sequence[Piece]) -> None:
+        super().copy_to_user(pieces)
+        self._written(pieces)
+
+    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
+        super().commit(pieces, session, done)
+        self._written(pieces)
+
+
+class _TracedRetriedMemory(_Traced, RetriedMemory):
+    def __init__(self, memory: RetriedMemory, watch: Watch) -> None:
+        vars(self).update(vars(memory))
+        self.watch = watch
+
+    def copy_from_user(
+        self, ranges: Sequence[Range], offset: int, writable: Sequence[Range] = ()
+    ) -> None:
+        super().copy_from_user(ranges, offset, writable)
+        if ranges:
+            self._read(ranges, offset)
+
+    def copy_to_user(self, pieces: Sequence[Piece]) -> None:
+        super().copy_to_user(pieces)
+        self._written(pieces)

@@ -1,0 +1,155 @@
+"""The process that serves a status tree: a child of the front end, which it asks nothing.
+
+Forked before the front end has anything that it should not have, or a thread: it shares the board
+and costs no start. It ends, and takes the tree down, when the front end has gone, however it went.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from cuse_crypto.board import Board
+from cuse_crypto.errors import Failure
+from cuse_crypto.fuse.node import Attributes
+from cuse_crypto.hardening import privileges, secrets
+from cuse_crypto.status.mount import SUBTYPE, prepare, remove
+
+log = logging.getLogger(__name__)
+
+NICE = 10
+"""Callers come first."""
+READY = b"ready"
+START = 10.0
+"""Seconds that mounting may take."""
+END = 5.0
+"""Seconds that unmounting may take."""
+TASKS = 250
+"""Requests at once, reads of the trace that wait among them."""
+
+
+class StatusProcess:
+    """The child, as the front end has it."""
+
+    def __init__(self, folder: Path, board: Board, attributes: Attributes, sandbox: bool) -> None:
+        """Forks: to be called before there are threads, or descriptors that nobody may keep."""
+        self.folder = folder
+        self._socket, theirs = socket.socketpair()
+        self._pid = os.fork()
+        if not self._pid:
+            _live(folder, board, attributes, theirs, sandbox)
+        theirs.close()
+        self._socket.settimeout(START)
+
+    def mount(self) -> str | None:
+        """Have the tree mounted; why it is not, if it is not. Blocks."""
+        try:
+            self._socket.send(b"mount")
+            answer = self._socket.recv(1000)
+        except OSError as error:
+            return error.strerror or "no answer"
+        return None if answer == READY else answer.decode() or "its process has died"
+
+    def close(self) -> None:
+        """Have it unmounted."""
+        self._socket.close()
+        end = time.monotonic() + END
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                return
+            time.sleep(0.005)
+
+
+def _live(
+    folder: Path, board: Board, attributes: Attributes, link: socket.socket, sandbox: bool
+) -> NoReturn:
+    """The life of the child."""
+    status = 1
+    try:
+        link = _settle_in(folder, link)
+        if link.recv(10):
+            status = _serve(folder, board, attributes, link, sandbox)
+    except BaseException:
+        log.exception("the status process")
+    finally:
+        os._exit(status)
+
+
+def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
+    """Keep nothing of the front end's but what is logged to, and answer to no terminal."""
+    import setproctitle
+
+    setproctitle.setproctitle(f"cuse-crypto status-tree {folder}")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(nothing, number)
+    low = os.dup2(link.detach(), 3)
+    os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(NICE)
+    with open("/proc/self/comm", "w") as comm:
+        comm.write("cuse-status")
+    return socket.socket(fileno=low)
+
+
+def _serve(
+    folder: Path, board: Board, attributes: Attributes, link: socket.socket, sandbox: bool
+) -> int:
+    import pyfuse3
+    import trio
+
+    from cuse_crypto.status.streams import Streams
+    from cuse_crypto.status.tree import Tree
+
+    streams = Streams(board)
+    tree = Tree(board, attributes, streams)
+    _confine(sandbox)
+    try:
+        prepare(folder)
+        options = {f"fsname={folder.name}", f"subtype={SUBTYPE}", "default_permissions"}
+        pyfuse3.init(tree, os.fspath(folder), {*options, "allow_other"})
+    except (Failure, RuntimeError, OSError) as error:
+        remove(folder)
+        link.send(str(error).encode()[:1000])
+        return 1
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(streams.run)
+            nursery.start_soon(_main, pyfuse3, nursery.cancel_scope)
+            with contextlib.suppress(BrokenPipeError):
+                link.send(READY)
+            await trio.lowlevel.wait_readable(link)
+            # Readers that wait are told the end before the tree goes.
+            streams.end()
+            await trio.sleep(0)
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(main)
+    finally:
+        pyfuse3.close(unmount=True)
+        remove(folder)
+    return 0
+
+
+async def _main(pyfuse3: object, scope: object) -> None:
+    """Serve until the tree is unmounted, by whomever."""
+    await pyfuse3.main(max_tasks=TASKS)  # type: ignore[attr-defined]
+    scope.cancel()  # type: ignore[attr-defined]
+
+
+def _confine(sandbox: bool) -> None:
+    """Nothing but to mount and unmount, from now on."""
+    locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
+    if sandbox:
+        privileges.keep({*locking, privileges.CAP_SYS_ADMIN})
+    secrets.no_dump()

@@ -1,0 +1,1 @@
+"""How each scheme of an address listens and connects: a module each."""
