@@ -255,11 +255,14 @@ def test_a_limit_on_processes(processes: int) -> None:
     assert line.endswith("; look at ulimit -a")
 
 
-def test_what_does_not_hear_is_killed(user: list[str]) -> None:
-    program = "trap '' TERM HUP; echo here; kill -STOP $$; while :; do sleep 1000; done"
+@pytest.mark.parametrize(
+    ("before", "status"), [("", signal.SIGTERM), ("trap '' TERM; ", signal.SIGKILL)]
+)
+def test_what_is_stopped_ends_too(user: list[str], before: str, status: int) -> None:
+    program = f"{before}echo here; kill -STOP $$; while :; do sleep 1000; done"
     with Running(user, "sh", "-c", program) as running:
         os.kill(running.role("backend"), signal.SIGKILL)
-        assert running.process.wait(timeout=30) == -signal.SIGKILL
+        assert running.process.wait(timeout=30) == -status
         eventually(running.is_gone)
 
 
@@ -282,10 +285,20 @@ def test_descriptors(user: list[str]) -> None:
         os.close(writing)
         assert pipe.read() == "passed on\n"
     assert {*done.stdout.split()} == {"0", "1", "2", "3", str(writing)}
-    closed = 'exec "$@" <&-'
-    words = ["sh", "-c", closed, "sh", *user, *RUN, "--", "sh", "-c", "ls /proc/$$/fd"]
-    listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
-    assert listed.stdout.split() == ["1", "2"]
+
+
+def test_closed_streams(user: list[str], tmp_path: Path) -> None:
+    """They stay closed, and nothing of ours goes by their numbers."""
+    tmp_path.chmod(0o777)
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *user]
+    seen = []
+    for words in ([], [*RUN, "--"]):
+        path = tmp_path / f"{len(words)}"
+        look = ["sh", "-c", 'ls /proc/$$/fd >"$0"; exit 7', str(path)]
+        done = subprocess.run([*closed, *words, *look], check=False, timeout=60)
+        assert done.returncode == 7
+        seen.append(path.read_text())
+    assert seen[0] == seen[1]
 
 
 def test_the_rest_of_dev_is_as_it_was(who: list[str]) -> None:
@@ -409,3 +422,7 @@ def test_rights_of_those_who_serve() -> None:
             assert fields["NoNewPrivs"] == "1"
             assert fields["CapBnd"].strip("0") == ""
             assert fields["Seccomp"] == ("2" if role == "backend" else "0")
+        streams = {os.readlink(f"/proc/{running.pid}/fd/{number}") for number in range(2)}
+        for pid in running.daemons:
+            held = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+            assert not held & streams, "the end of a pipe is the program's to give"

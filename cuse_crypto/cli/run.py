@@ -98,6 +98,7 @@ def _keep_standard_descriptors() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
         pass
     os.close(fd)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - it is always there
 
 
 class NoProgram(Failure):
