@@ -6,6 +6,7 @@ Alone in its process: only the standard library, for everything takes long there
 JSON: what was seen.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -16,7 +17,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def _install_elsewhere(program: str, *flags: str) -> None:
     said = 'write node = "mounted" under [device] in /etc/cuse-crypto.toml'
     assert run(*attempt, check=False).rstrip().endswith(said)
     text = CONFIGURATION.read_text().replace('node = "cuse"', 'node = "mounted"')
+    text = text.replace('status = "off"', 'status = "auto"')
     second = '[device.cryptodev1]\nbackend = "unix:/run/cuse-crypto/quick.sock"\nmode = "0666"\n'
     CONFIGURATION.write_text(f'{text}{second}[backend.quick]\nengine = "nul"\n')
     line = len(CONFIGURATION.read_text().splitlines())
@@ -110,14 +112,14 @@ def _install_elsewhere(program: str, *flags: str) -> None:
     CONFIGURATION.write_text(CONFIGURATION.read_text().replace('"nul"', '"null"'))
     run(*attempt, "--devices", "2")
     assert _mode(NODE) == "-rw-rw----"
+    assert Path("/run/cuse-crypto", NODE.name).is_mount()
     node = NODE.with_name("cryptodev1")
     assert _mode(node) == "-rw-rw-rw-"
     node.open("rb", buffering=0).close()
     says = run("systemctl", "show", "--property=StatusText", "cuse-crypto-backend@quick.service")
     assert "(engine null, as asked)" in says, says
     run("systemctl", "stop", "cuse-crypto.target")
-    assert not NODE.exists()
-    assert not node.exists()
+    eventually(lambda: not (NODE.exists() or node.exists()), "the end of both")
     # One again: the other one goes.
     CONFIGURATION.write_text(text)
     run(*attempt)
@@ -139,28 +141,24 @@ def serve(program: str, steady: str) -> dict[str, Any]:
     seen["stranger"] = errno.errorcode.get(_opened_by("stranger"), "")
     as_member = ["setpriv", "--reuid=member", "--regid=member", "--init-groups"]
     seen["member"] = _figures(run(*as_member, steady, str(NODE), "20", "cipher", "7"))
-    working = subprocess.Popen(
-        [*as_member, steady, str(NODE), "0", "cipher", "8"], stdout=subprocess.PIPE, text=True
-    )
-    assert working.stdout
-    assert working.stdout.readline() == "ready\n"
     before = _pid(DEVICE)
-    for what in (("kill", "--signal=KILL", BACKEND), ("stop", BACKEND)):
-        gone = _pid(BACKEND)
-        run("systemctl", *what)
-        # Whoever works on makes systemd start another one.
-        eventually(partial(_other_than, gone), "another back end")
-    working.terminate()
+    with _at_work(*as_member, steady, str(NODE), "0", "cipher", "8") as working:
+        for what in (("kill", "--signal=KILL", BACKEND), ("stop", BACKEND)):
+            gone = _pid(BACKEND)
+            run("systemctl", *what)
+            # Whoever works on makes systemd start another one.
+            eventually(partial(_other_than, gone), "another back end")
     seen["through"] = _figures(working.stdout.read())
-    working.wait()
     run("systemctl", "stop", SOCKET, BACKEND)
     seen["alone"] = errno.errorcode.get(_opened_by("member"), "")
     seen["same"] = _pid(DEVICE) == before and _active()
     run("systemctl", "start", SOCKET)
     seen["again"] = _figures(run(*as_member, steady, str(NODE), "5", "cipher", "9"))
-    run("systemctl", "kill", "--signal=KILL", DEVICE)
-    eventually(lambda: _pid(DEVICE) not in (0, before) and _active(), "another front end")
-    seen["anew"] = _figures(run(*as_member, steady, str(NODE), "5", "cipher", "10"))
+    with _at_work(*as_member, steady, str(NODE), "0", "cipher", "10") as working:
+        run("systemctl", "kill", "--signal=KILL", DEVICE)
+        eventually(lambda: _pid(DEVICE) not in (0, before) and _active(), "another front end")
+        seen["anew"] = _figures(run(*as_member, steady, str(NODE), "5", "cipher", "11"))
+    seen["survived"] = _figures(working.stdout.read())
     seen["log"] = _logged()
     seen["uid"] = pwd.getpwnam("member").pw_uid
     seen["status"] = json.loads(run(program, "service", "status", "--json"))
@@ -170,6 +168,17 @@ def serve(program: str, steady: str) -> dict[str, Any]:
     seen["after"] = snapshot()
     seen["users"] = [name for name in ("cuse-crypto", "crypto") if _known(name)]
     return seen
+
+
+@contextlib.contextmanager
+def _at_work(*command: str) -> Iterator[Any]:
+    """A program that works meanwhile, and reports when it is told to end."""
+    working = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert working.stdout
+    assert working.stdout.readline() == "ready\n"
+    yield working
+    working.terminate()
+    working.wait()
 
 
 def _figures(said: str) -> dict[str, Any]:

@@ -76,6 +76,11 @@ def test_an_instance_has_a_table_of_its_own(tmp_path: Path, name: str, count: in
     assert got == {**DEFAULTS, "secret": None, "seconds": 5.0, "count": count, "name": name}
 
 
+def test_of_what_may_come_often_one_needs_no_list(tmp_path: Path) -> None:
+    got = run(tmp_path, "[one]\nallow-uid = 5\n", "one")
+    assert got == {**DEFAULTS, "secret": None, "uids": [5]}
+
+
 def test_commands_of_a_group(tmp_path: Path) -> None:
     assert run(tmp_path, "[two.three]\nport = 12\n", "two", "three") == 12
 

@@ -19,6 +19,7 @@ from cuse_crypto.service.program import Program
 from tests import systemd_container, systemd_machine
 from tests.conftest import HERE, Compile
 from tests.test_cli import one_line, run
+from tests.test_succession import resends
 
 BOOT = 400.0
 EXPOSURE = {"cuse-crypto-backend.service": 1.5, "cuse-crypto-device@cryptodev0.service": 4.0}
@@ -95,13 +96,15 @@ def test_rules_say_what_the_devices_are_told() -> None:
     ]
 
 
-def test_a_mounted_node_needs_a_view_of_its_own() -> None:
+def test_what_mounts_is_seen_by_others() -> None:
     def folders(table: dict[str, Any]) -> list[str]:
         found = (one.path for one in files.others({"device": table}))
-        return [path.parent.name for path in found if path.name == "mounted.conf"]
+        return [path.parent.name for path in found if path.name == "mounts.conf"]
 
     assert folders({"node": "cuse"}) == []
     assert folders({"node": "mounted"}) == ["cuse-crypto-device@.service.d"]
+    assert folders({"node": "cuse", "status": "off"}) == []
+    assert folders({"node": "cuse", "status": "auto"}) == ["cuse-crypto-device@.service.d"]
     only = {"node": "cuse", "cryptodev3": {"node": "mounted"}}
     assert folders(only) == ["cuse-crypto-device@cryptodev3.service.d"]
 
@@ -164,7 +167,7 @@ def test_in_a_virtual_machine(compile_c: Compile) -> None:
         pytest.skip(reason)
     with systemd_machine.machine() as machine:
         before, seen = _lived(machine, _steady(compile_c), "cuse")
-    _check(before, seen, "c")
+    _check(before, seen, "c", unnoticed=False)
 
 
 @pytest.mark.node
@@ -175,7 +178,7 @@ def test_in_a_container(compile_c: Compile) -> None:
         pytest.skip(reason)
     with systemd_container.container() as container:
         before, seen = _lived(container, _steady(compile_c), "mounted")
-    _check(before, seen, "-")
+    _check(before, seen, "-", unnoticed=resends())
 
 
 class Boots(Protocol):
@@ -206,7 +209,7 @@ def _lived(system: Boots, steady: Path, kind: str) -> tuple[dict[str, Any], dict
     return before, boot("serve", str(steady))
 
 
-def _check(before: dict[str, Any], seen: dict[str, Any], kind: str) -> None:
+def _check(before: dict[str, Any], seen: dict[str, Any], kind: str, *, unnoticed: bool) -> None:
     assert re.match(kind + r"rw-rw---- 1 root crypto .* /dev/cryptodev0\n", seen["node"])
     assert seen["stranger"] == "EACCES"
     _worked(seen["member"])
@@ -215,8 +218,11 @@ def _check(before: dict[str, Any], seen: dict[str, Any], kind: str) -> None:
     # Without any, the device stays, and says so.
     assert (seen["alone"], seen["same"]) == ("ENODEV", True)
     _worked(seen["again"])
-    # Killed itself, it is there again.
+    # Killed itself, it is there again, and systemd has kept what its open files need.
     _worked(seen["anew"])
+    assert seen["survived"]["wrong"] == 0
+    if unnoticed:
+        _worked(seen["survived"])
     (entry, *_) = seen["log"]
     assert entry["CRYPTO_DEVICE"] == "cryptodev0"
     assert entry["CRYPTO_UID"] == str(seen["uid"])

@@ -57,7 +57,7 @@ def _inherited(context: object, option: object, values: tuple[str, ...]) -> list
 @click.option(
     "--early",
     is_flag=True,
-    help="Make the node without asking for the back end: who opens it waits for --patience.",
+    help="Make the node though no back end answers yet: who opens it waits for --patience.",
 )
 @node_options
 @limit_options

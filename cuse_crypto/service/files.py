@@ -57,11 +57,11 @@ def others(tables: Mapping[str, Any]) -> Iterator[File]:
     yield File(TMPFILES, source("cuse-crypto.tmpfiles"))
     devices = tables.get("device", {})
     yield File(RULES, rules(devices))
-    kinds = {name: row.get("node") for name, row in devices.items() if isinstance(row, dict)}
-    for name, kind in {"": devices.get("node"), **kinds}.items():
-        if kind == "mounted":
+    special = {name: row for name, row in devices.items() if isinstance(row, dict)}
+    for name, row in {"": devices, **special}.items():
+        if row.get("node") == "mounted" or row.get("status", "off") != "off":
             folder = UNITS / f"{DEVICE.replace('@', f'@{name}')}.d"
-            yield File(folder / "mounted.conf", source("mounted.conf"))
+            yield File(folder / "mounts.conf", source("mounts.conf"))
 
 
 def rules(table: Mapping[str, Any]) -> str:
