@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from cuse_crypto.errors import Failure
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.address import Address
+from cuse_crypto.wire.connection import PeerSilent
 from cuse_crypto.wire.messages import BY_NAME, Crypt, Handle, NewSession
 from cuse_crypto.wire.tls import Credentials
 from cuse_crypto.wire.transports import virtio, vsock
@@ -33,6 +35,7 @@ HOST = "127.0.0.1"
 GUEST = b"g" * 16
 LARGE = 8 << 20
 CRYPT = BY_NAME["CRYPT"]
+_ports = itertools.count(40000 + os.getpid() % 10000)
 
 
 @dataclass
@@ -142,7 +145,7 @@ def port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def machine(folder: Path) -> Place:
-    address = Address.parse(f"vsock:local:{40000 + os.getpid() % 20000}")
+    address = Address.parse(f"vsock:local:{next(_ports)}")
     try:
         address.listen().close()
     except Failure as failure:
@@ -559,6 +562,17 @@ def test_no_such_port() -> None:
     with pytest.raises(OSError, match="no virtio-serial port is named") as caught:
         virtio.device("no-such-port")
     assert caught.value.errno == errno.ENODEV
+
+
+def test_the_deadline_of_a_vsock() -> None:
+    """Which Python cannot set on such a socket: here it only takes a Unix one for one."""
+    ours, theirs = socket.socketpair()
+    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM, 0, fileno=ours.detach())
+    connection = vsock.VsockConnection(sock, 0.1)
+    with pytest.raises(PeerSilent):
+        connection.receive(memoryview(bytearray(64)))
+    connection.close()
+    theirs.close()
 
 
 def test_own_cids() -> None:

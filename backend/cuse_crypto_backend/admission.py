@@ -77,6 +77,8 @@ class Admission:
 
     def connection(self, sock: socket.socket, deadline: float) -> Connection:
         """What ``peer`` has let in; with TLS it is known only when it has greeted."""
+        if sock.family == socket.AF_VSOCK:
+            return vsock.VsockConnection(sock, deadline)
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return Connection(sock, deadline)
         tcp.tune(sock)

@@ -56,10 +56,7 @@ class Connection:
 
     def set_deadline(self, deadline: float) -> None:
         """Kept by the kernel: a timeout of Python's own costs a poll(2) in every call."""
-        fraction, seconds = math.modf(deadline)
-        timeval = struct.pack("@ll", int(seconds), int(fraction * 1e6))
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        set_timeouts(self.socket, deadline)
 
     def send(self, message: Received, head: int = 0, descriptors: Sequence[int] = ()) -> None:
         """Send all of ``message``; ConnectionLost if the peer is gone, PeerSilent if stuck.
@@ -151,6 +148,14 @@ class Connection:
     def close(self) -> None:
         """Give the socket back."""
         self.socket.close()
+
+
+def set_timeouts(sock: socket.socket, seconds: float) -> None:
+    """Of one receive and one send; 0 for none. Then they fail with EAGAIN."""
+    fraction, whole = math.modf(seconds)
+    timeval = struct.pack("@ll", int(whole), int(fraction * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
 def close_all(descriptors: Sequence[int]) -> None:

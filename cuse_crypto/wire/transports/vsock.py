@@ -6,7 +6,7 @@ import socket
 import struct
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.wire.connection import Connection
+from cuse_crypto.wire.connection import Connection, set_timeouts
 from cuse_crypto.wire.tls import Credentials
 
 NAMES = {"any": socket.VMADDR_CID_ANY, "local": 1, "host": socket.VMADDR_CID_HOST}
@@ -42,13 +42,28 @@ def listen(rest: str, tls: Credentials | None) -> socket.socket:
     return sock
 
 
+class VsockConnection(Connection):
+    """A connection over vsock."""
+
+    def set_deadline(self, deadline: float) -> None:
+        """As in Connection. Python takes only numbers as options of such a socket, and a time is
+        none: so it is not told what kind of socket this is.
+        """
+        kind = socket.AF_UNIX, socket.SOCK_STREAM, 0
+        plain = socket.socket(*kind, fileno=self.socket.fileno())
+        try:
+            set_timeouts(plain, deadline)
+        finally:
+            plain.detach()
+
+
 def connect(rest: str, timeout: float, deadline: float, tls: Credentials | None) -> Connection:
     """OSError if nobody answers in time."""
     sock = socket.socket(socket.AF_VSOCK)
     try:
         sock.settimeout(timeout)
         sock.connect(_split(rest))
-        return Connection(sock, deadline)
+        return VsockConnection(sock, deadline)
     except OSError as error:
         sock.close()
         if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
