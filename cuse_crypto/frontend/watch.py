@@ -83,7 +83,8 @@ class Watch:
         self._wants = 0
         self._hops: list[Hop] = []
         self._argument = b""
-        """The structure, before anything is done."""
+        self._after = b""
+        """The structure, before anything is done, and as its caller gets it back."""
         self._held = 0
         """Bytes that were copied."""
 
@@ -114,7 +115,8 @@ class Watch:
         wants = self._words[TRACE]
         if wants or self._wants:
             self._wants, self._hops = wants, []
-            self._argument, self._held = self._brought(request.body), 0
+            self._argument = self._after = self._brought(request.body)
+            self._held = 0
             self._queue.watch = self._asked if wants else None
 
     def memory(
@@ -146,7 +148,7 @@ class Watch:
             self.counters.worked(words, session, op.len)
         if self._wants:
             self._queue.watch = None
-            self._write(request.header, body, error, self._began, self._argument, self._hops)
+            self._write(request.header, body, error)
 
     def _row(self, cmd: int, flags: int) -> tuple[Ioctl | None, memoryview]:
         return self._rows[_width(flags)].get(cmd) or (None, self._other)
@@ -160,8 +162,7 @@ class Watch:
         """Memory of the caller has been copied: these addresses and bytes."""
         if self._request is None:
             return
-        if pieces[0][0] == self._request.body.arg and hop == READ:
-            self._argument = bytes(pieces[0][1])
+        self._keep_structure(self._request.body, hop, *pieces[-1])
         secret, wants = self._secret_addresses(self._request.body), self._wants
         self._held += sum(len(data) for _, data in pieces)
         if self._held > LONGEST:
@@ -174,6 +175,20 @@ class Watch:
         )
         self._hops.append((hop, clock(), parts))
 
+    def _keep_structure(self, body: Any, hop: int, address: int, data: memoryview) -> None:
+        """It is read before all else, where the kernel has not brought it, and written last."""
+        row, _ = self._row(body.cmd, body.flags)
+        if row is None or address != body.arg or len(data) != self._size(body):
+            return
+        if hop == READ and row.direction & ioctls.CALLER_WRITES and not self._argument:
+            self._argument = self._after = bytes(data)
+        # A program may have its data there as well.
+        if hop == WRITTEN and (self._lies_there(data) or not (row.readable or row.writable)):
+            self._after = bytes(data)
+
+    def _lies_there(self, data: memoryview) -> bool:
+        return data == self._view[ARGUMENT : ARGUMENT + len(data)]
+
     def _brought(self, body: Any) -> bytes:
         """What the kernel has copied of it; else another one may lie there."""
         row, _ = self._row(body.cmd, body.flags)
@@ -182,9 +197,11 @@ class Watch:
 
     def _structure(self, body: Any) -> bytes:
         """As it is now. What lies behind it may be a key: the kernel has put it there."""
+        return bytes(self._view[ARGUMENT : ARGUMENT + self._size(body)])
+
+    def _size(self, body: Any) -> int:
         row, _ = self._row(body.cmd, body.flags)
-        size = ioctls.layout_of(row, _width(body.flags)).size if row else 0
-        return bytes(self._view[ARGUMENT : ARGUMENT + size])
+        return ioctls.layout_of(row, _width(body.flags)).size if row else 0
 
     def _secret_addresses(self, body: Any) -> set[int]:
         """Where the caller has its keys, if this ioctl brings any."""
@@ -195,14 +212,11 @@ class Watch:
         op = ioctls.layout_of(row, _width(body.flags)).read(self._view, ARGUMENT)
         return {getattr(op, member) for member in members}
 
-    def _write(
-        self, header: Any, body: Any, error: int, began: int, before: bytes, hops: list[Hop]
-    ) -> None:
-        now = clock()
-        after = b"" if error else self._structure(body)
+    def _write(self, header: Any, body: Any, error: int) -> None:
+        now, began = clock(), self._began
         fixed = time.time_ns() - (now - began), now - began, header.pid, header.uid
-        what = body.fh, body.cmd, body.flags, body.arg, error, before, after
-        later = [(kind, until - began, parts) for kind, until, parts in hops]
+        what = body.fh, body.cmd, body.flags, body.arg, error, self._argument, self._after
+        later = [(kind, until - began, parts) for kind, until, parts in self._hops]
         # Both ends are the same program, and this is the quickest that it has.
         self._ring.put(marshal.dumps((*fixed, *what, later)))
 
