@@ -30,7 +30,7 @@ def run(
 
 def output(before: Sequence[str], *command: object, **more: object) -> str:
     done = run(before, *command, **more)  # type: ignore[arg-type]
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), f"{done}"
     return done.stdout
 
 
