@@ -8,7 +8,6 @@ JSON: what was seen.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import pwd
@@ -26,8 +25,8 @@ NODE = Path("/dev/cryptodev0")
 DEVICE = "cuse-crypto-device@cryptodev0.service"
 BACKEND, SOCKET = "cuse-crypto-backend.service", "cuse-crypto-backend.socket"
 CONFIGURATION = Path("/etc/cuse-crypto.toml")
-WAIT = 120.0
-REWRITTEN = {"passwd", "group", "shadow", "gshadow", "subuid", "subgid"}
+WAIT = 300.0
+REWRITTEN = "passwd", "group", "shadow", "gshadow", "subuid", "subgid"
 """With every change of a user, and back again."""
 
 
@@ -56,12 +55,7 @@ def eventually(condition: Callable[[], bool], what: str) -> float:
 def snapshot() -> dict[str, Any]:
     """What an installation may not leave traces in."""
     return {
-        # passwd- and the like hold what was before the last change: they are meant to.
-        "etc": {
-            str(path): _content(path)
-            for path in sorted(Path("/etc").rglob("*"))
-            if not path.name.endswith("-")
-        },
+        "etc": _etc(),
         "loaded": sorted(
             line.split()[0]
             for line in run(
@@ -76,14 +70,18 @@ def snapshot() -> dict[str, Any]:
     }
 
 
-def _content(path: Path) -> str:
-    status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        return os.readlink(path)
-    if path.name in REWRITTEN:
-        return f"{status.st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    when = status.st_mtime_ns if stat.S_ISREG(status.st_mode) else 0
-    return f"{status.st_mode:o} {when}"
+def _etc() -> list[str]:
+    """Each file with its mode, time and target; of what is rewritten, what it says."""
+    said = "%p %m %T@ %l\\n"
+    # passwd- and the like hold what was before the last change: they are meant to.
+    names = [word for name in REWRITTEN for word in ("-o", "-name", name)]
+    other = ["-not", "-name", "*-", "-not", "(", *names[1:], ")"]
+    found = run("find", "/etc", "-type", "d", "-printf", "%p %m\\n", "-o", *other, "-printf", said)
+    return sorted([*found.splitlines(), *run("sha256sum", *map(str, _rewritten())).splitlines()])
+
+
+def _rewritten() -> list[Path]:
+    return [path for name in REWRITTEN if (path := Path("/etc", name)).exists()]
 
 
 def install(program: str, kind: str, *flags: str) -> dict[str, Any]:

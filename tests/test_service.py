@@ -21,7 +21,7 @@ from tests.conftest import HERE, Compile
 from tests.test_cli import one_line, run
 from tests.test_succession import resends
 
-BOOT = 400.0
+BOOT = 900.0
 EXPOSURE = {"cuse-crypto-backend.service": 1.5, "cuse-crypto-device@cryptodev0.service": 4.0}
 
 

@@ -57,14 +57,15 @@ def install(
     record.forget_others(wanted)
     systemd.call("systemd-sysusers", str(files.SYSUSERS))
     systemd.call("systemd-tmpfiles", "--create", str(files.TMPFILES))
-    _reload()
+    _reload_rules()
     instances = _instances(devices)
     backends = [name for name, row in tables.get("backend", {}).items() if isinstance(row, dict)]
     sockets = [f"cuse-crypto-backend@{name}.socket" for name in backends]
-    systemd.systemctl("enable", *instances)
-    if enable:
-        units = ("cuse-crypto-backend.socket", *sockets, TARGET)
-        systemd.systemctl("enable", "--now", *units)
+    units = ["cuse-crypto-backend.socket", *sockets, TARGET] if enable else []
+    # systemd reads the new files by that, and starts afterwards what these units want.
+    systemd.systemctl("enable", *instances, *units)
+    if units:
+        systemd.systemctl("start", *units)
 
 
 def remove(*, keep_configuration: bool, say: Say) -> None:
@@ -81,10 +82,11 @@ def remove(*, keep_configuration: bool, say: Say) -> None:
         loaded = [name for name in loaded if name not in ending]
     enabled = _enabled(ALL)
     if enabled:
-        systemd.systemctl("disable", *enabled)
+        systemd.systemctl("disable", "--no-reload", *enabled)
     for path in record.remove_files({CONFIGURATION} if keep_configuration else set()):
         say(f"{path}")
-    _reload()
+    _reload_rules()
+    systemd.systemctl("daemon-reload")
     systemd.systemctl("reset-failed", ALL, fails=False)
     with contextlib.suppress(OSError):
         Path("/run/cuse-crypto").rmdir()
@@ -115,8 +117,7 @@ def _check_kernel(devices: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _reload() -> None:
-    systemd.systemctl("daemon-reload")
+def _reload_rules() -> None:
     if systemd.has("udevadm"):
         # There may be no udev: then nobody reads the rules.
         systemd.call("udevadm", "control", "--reload", fails=False)
