@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from cuse_crypto.cli import configuration
 from cuse_crypto.errors import Failure
 from cuse_crypto.service import files, installation, systemd
 from cuse_crypto.service.program import Program
@@ -74,6 +75,7 @@ def test_units_know_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     outside = Program(("/opt/y/bin/cuse-crypto",), (Path("/opt/y"), Path("/usr")))
     text = next(one.text for one in files.units(outside) if one.path.name == files.DEVICE)
     assert "ProtectHome=yes\nProtectClock" in text
+    assert files.CONFIGURATION == configuration.DEFAULT
     for file in files.units(outside):
         assert not re.search("@[A-Z]+@", file.text), file.path
 
