@@ -24,7 +24,7 @@ def place_of(name: str) -> Path:
 
 def prepare(folder: Path) -> None:
     """An empty folder with nothing mounted there; Failure in one line if it cannot be had."""
-    sweep(folder)
+    sweep(folder, PATIENCE)
     if mount_type(folder) is not None:
         raise Failure(f"{folder} is taken (something is mounted there)")
     try:
@@ -33,12 +33,17 @@ def prepare(folder: Path) -> None:
         raise Failure(f"{folder}: {error.strerror}") from None
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a status process has left there, when it has gone; nothing else is touched."""
-    end = time.monotonic() + PATIENCE
-    while mount_type(folder) == TYPE and time.monotonic() < end:
+def sweep(folder: Path, patience: float = 0.0) -> None:
+    """Remove what a status process has left there, when it has gone; nothing else is touched.
+
+    ``patience``: seconds in which one that is about to go may do so.
+    """
+    end = time.monotonic() + patience
+    while mount_type(folder) == TYPE:
         if is_stale(folder):
             unmount(folder, MNT_DETACH)
+        elif time.monotonic() >= end:
+            return
         else:
             time.sleep(PAUSE)
     remove(folder)
