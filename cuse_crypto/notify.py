@@ -5,6 +5,7 @@ systemd speaks this, and so does ``cuse-crypto up``: both keep descriptors for a
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -74,8 +75,13 @@ def watchdog_period() -> float | None:
 
 
 def store(name: str, descriptor: int) -> None:
-    """Have ``descriptor`` kept for a successor, which finds it in ``inherited``."""
-    notify("FDSTORE=1", f"FDNAME={name}", descriptors=[descriptor])
+    """Have ``descriptor`` kept for a successor, which finds it in ``inherited``.
+
+    OSError where there is somebody who should, and does not hear.
+    """
+    heard = notify("FDSTORE=1", f"FDNAME={name}", descriptors=[descriptor])
+    if not heard and os.environ.get("NOTIFY_SOCKET"):
+        raise OSError(errno.EAGAIN, "whoever looks after this process does not hear")
 
 
 def discard(name: str) -> None:

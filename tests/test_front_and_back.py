@@ -17,7 +17,8 @@ from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_op, number, sessio
 from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.crypt import CHUNK, PART
-from cuse_crypto.frontend.files import OpenFile, OpenFiles, Session
+from cuse_crypto.frontend.files import OpenFile, OpenFiles
+from cuse_crypto.frontend.marks import Changing
 from cuse_crypto.frontend.marshal import ARGUMENT, Call
 from cuse_crypto.frontend.memory import Piece, Range
 from cuse_crypto.frontend.queue import BackendGone, Queue
@@ -87,7 +88,8 @@ class FakeMemory:
         for address, at, length in pieces:
             self._find(address, length)[:] = self.arena.view[at : at + length]
 
-    def commit(self, pieces: Sequence[Piece], session: Session, done: int = 0) -> None:
+    def commit(self, pieces: Sequence[Piece], what: Changing, done: int = 0) -> None:
+        what.save()
         self.copy_to_user(pieces)
 
     def _find(self, address: int, length: int) -> memoryview:

@@ -72,8 +72,7 @@ def test_a_hash_under_way_is_doubtful(files: OpenFiles) -> None:
 def test_results_and_pollers_are_noted(files: OpenFiles) -> None:
     file, idle = files.open(), files.open()
     file.poll(77)
-    for _ in range(2):
-        file.keep(Job(crypt_op(), 0, b"", b""))
+    file.jobs.extend([Job(crypt_op(), 0, b"", b"")] * 2)
     file.fetched()
     found = next_one(files)
     assert (found[file.fh].lost, found[file.fh].pollers) == (True, {77})

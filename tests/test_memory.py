@@ -8,6 +8,7 @@ import os
 import pytest
 
 from cuse_crypto.frontend.arena import REQUEST, Arena
+from cuse_crypto.frontend.ledger import Ledger
 from cuse_crypto.frontend.marks import Marks
 from cuse_crypto.frontend.memory import DirectMemory, Piece, Range, RetriedMemory, Retry
 
@@ -75,14 +76,16 @@ def test_retry_asks_for_everything_so_far(arena: Arena) -> None:
     ranges = [Range(0x1000, 4)], [Range(0x2000, 2), Range(0x3000, 3)]
     out = [Range(0x4000, 5)]
     with pytest.raises(Retry) as first:
-        RetriedMemory(arena, Marks(arena), memoryview(b""), 0).copy_from_user(ranges[0], REQUEST)
+        RetriedMemory(arena, Marks(arena), Ledger(), memoryview(b""), 0).copy_from_user(
+            ranges[0], REQUEST
+        )
     assert first.value.readable == ranges[0]
-    second = RetriedMemory(arena, Marks(arena), memoryview(b"abcd"), 0)
+    second = RetriedMemory(arena, Marks(arena), Ledger(), memoryview(b"abcd"), 0)
     second.copy_from_user(ranges[0], REQUEST)
     with pytest.raises(Retry) as again:
         second.copy_from_user(ranges[1], REQUEST, out)
     assert (again.value.readable, again.value.writable) == ([*ranges[0], *ranges[1]], out)
-    third = RetriedMemory(arena, Marks(arena), memoryview(b"abcdefghi"), 5)
+    third = RetriedMemory(arena, Marks(arena), Ledger(), memoryview(b"abcdefghi"), 5)
     third.copy_from_user(ranges[0], REQUEST)
     third.copy_from_user(ranges[1], REQUEST, out)
     assert bytes(arena.view[REQUEST : REQUEST + 5]) == b"efghi"
@@ -92,7 +95,7 @@ def test_retry_asks_for_everything_so_far(arena: Arena) -> None:
 
 def test_retry_is_bounded(arena: Arena) -> None:
     with pytest.raises(OSError, match="more than") as caught:
-        RetriedMemory(arena, Marks(arena), memoryview(b""), 0).copy_from_user(
+        RetriedMemory(arena, Marks(arena), Ledger(), memoryview(b""), 0).copy_from_user(
             [Range(0, 131073)], REQUEST
         )
     assert caught.value.errno == errno.ENOMEM

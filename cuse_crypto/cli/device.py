@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -124,10 +125,15 @@ async def _serve(
                 predecessor=predecessor,
                 board=shown.board,
             )
-            engine = _engine(server, addresses[0], required=not (predecessor or options["early"]))
+            ask = partial(_engine, server, addresses[0])
+            if not predecessor:
+                engine = ask(required=not options["early"])
             async with trio.open_nursery() as nursery:
                 await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
+                if predecessor:
+                    # Callers wait for an answer, this can wait for the back end.
+                    engine = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
                 about = node.path, node.kind, engine
                 if predecessor:
                     # Callers may be waiting for whoever comes if this one is killed, too.
@@ -148,7 +154,7 @@ async def _serve(
             limits.report()
 
 
-def _engine(server: "Server", address: Address, *, required: bool) -> str:
+def _engine(server: "Server", address: Address, *, required: bool = False) -> str:
     """Its name; Failure if there is no back end and one is ``required``."""
     from cuse_crypto.frontend.queue import BackendGone
 
@@ -169,7 +175,8 @@ async def _renew_when_told(
             if await renewal.works():
                 await server.drain()
                 shown.close()
-                renewal.renew(estate.descriptors)
+                server.files.ledger.suspect_nobody()
+                renewal.renew(dict(estate.descriptors))
 
 
 def number_of(name: str) -> int:

@@ -8,11 +8,26 @@ import errno
 
 from cuse_crypto.abi.structs import CopFlag, crypt_op
 from cuse_crypto.frontend.crypt import CryptCalls, writes_iv
-from cuse_crypto.frontend.files import MAX_JOBS, Job, OpenFile
+from cuse_crypto.frontend.files import MAX_JOBS, Job, OpenFile, Session
+from cuse_crypto.frontend.ledger import State
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL, Call, ranges
 from cuse_crypto.frontend.memory import Piece, Range
 
 _DIGEST_OUT, _IV_OUT = SMALL, SMALL + 64
+
+
+class Fetch:
+    """Changes an open file, which has one result less; see marks.Changing."""
+
+    slot = ses = 0
+    state: State = (0, 0, 0, 0, b"")
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+
+    def save(self) -> None:
+        """It is fetched."""
+        self._file.fetched()
 
 
 class AsyncCalls(CryptCalls):
@@ -27,26 +42,40 @@ class AsyncCalls(CryptCalls):
             raise OSError(errno.EBUSY, "too many operations wait to be fetched")
         if op.iv and session.iv_size:
             call.memory.copy_from_user([Range(op.iv, session.iv_size)], SMALL)
-        with session.lock:
-            try:
+        with call.file.lock:
+            # A successor that finds the operation done knows that its result is gone.
+            call.file.note_jobs(1)
+        job = None
+        try:
+            job = self._job(call, op, session)
+            call.claim()
+        finally:
+            with call.file.lock:
+                room = len(call.file.jobs) < MAX_JOBS
+                if job and room:
+                    call.file.jobs.append(job)
+                call.file.note_jobs(-1)
+        if not room:
+            raise OSError(errno.EBUSY, "too many operations wait to be fetched")
+
+    def _job(self, call: Call, op: crypt_op, session: Session) -> Job:
+        """Done, or failed in a way that is told when it is fetched."""
+        try:
+            with session:
                 result = self._operate(call, op, session, [])
                 call.memory.commit(result.dst, session)
-                job = Job(op, 0, result.digest, result.iv if writes_iv(op, session) else b"")
-            except OSError as failure:
-                if failure.errno not in (errno.EINVAL, errno.EFAULT, errno.EBADMSG):
-                    raise
-                job = Job(op, failure.errno, b"", b"")
-        call.claim()
-        with call.file.lock:
-            if len(call.file.jobs) >= MAX_JOBS:
-                raise OSError(errno.EBUSY, "too many operations wait to be fetched")
-            call.file.keep(job)
+                return Job(op, 0, result.digest, result.iv if writes_iv(op, session) else b"")
+        except OSError as failure:
+            if failure.errno not in (errno.EINVAL, errno.EFAULT, errno.EBADMSG):
+                raise
+            return Job(op, failure.errno, b"", b"")
 
     def CIOCASYNCFETCH(self, call: Call, op: object) -> None:
         """The oldest result, EBUSY when there is none. It is gone even where it cannot be told."""
         with call.file.lock:
             if call.file.lost:
                 call.file.lost = False
+                call.file.note_jobs()
                 raise OSError(errno.EIO, "results died with the process that had them")
             if not call.file.jobs:
                 raise OSError(errno.EBUSY, "nothing is done")
@@ -54,10 +83,10 @@ class AsyncCalls(CryptCalls):
             pieces = self._results(call, job)
             call.memory.copy_from_user([], SMALL + 128, writable=ranges(pieces))
             call.claim()
-            call.file.fetched()
-        if job.status:
-            raise OSError(job.status, "of an asynchronous operation")
-        call.memory.copy_to_user(pieces)
+            if job.status:
+                call.file.fetched()
+                raise OSError(job.status, "of an asynchronous operation")
+            call.memory.commit(pieces, Fetch(call.file))
 
     def _results(self, call: Call, job: Job) -> list[Piece]:
         if job.status:

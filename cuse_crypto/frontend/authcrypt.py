@@ -48,7 +48,7 @@ class AuthCalls(CryptCalls):
         srtp = op.flags & CopFlag.AEAD_SRTP_TYPE
         if (tls or srtp) and op.src != op.dst:
             raise OSError(errno.EINVAL, "TLS and SRTP work in place")
-        with session.lock:
+        with session:
             self._load_iv(call, op, session)
             cipher = session.cipher
             if op.op not in (Cop.ENCRYPT, Cop.DECRYPT) or cipher is None:

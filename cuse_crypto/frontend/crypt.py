@@ -74,7 +74,7 @@ class CryptCalls(Marshal):
     def CIOCCRYPT(self, call: Call, op: crypt_op) -> None:
         """Encrypt, decrypt or hash ``len`` bytes."""
         session = call.file.session(op.ses)
-        with session.lock:
+        with session:
             result = self._operate(call, op, session, [call.structure])
             pieces = result.dst
             if result.digest:
@@ -91,7 +91,7 @@ class CryptCalls(Marshal):
         """
         call.file.account.check(BYTES, op.len)
         if call.done:
-            op = _rest(op, session, call.done)
+            op = _rest(op, call.done)
         _check_hash(op, session)
         plan = _plan(op, session)
         cipher, iv_size = session.cipher, session.iv_size
@@ -143,7 +143,7 @@ class CryptCalls(Marshal):
         if plan.wrong:
             raise OSError(errno.EINVAL, "no operation, or an odd length")
         if not given:
-            self._view[IV : IV + iv_size] = session.iv
+            self._view[IV : IV + iv_size] = call.iv[:iv_size] if call.done else session.iv
 
     def _in_parts(
         self,
@@ -273,7 +273,7 @@ def _plan(op: crypt_op, session: Session) -> Plan:
     return Plan(unknown, wrong, _hashing(op, session), source, held, first)
 
 
-def _rest(op: crypt_op, session: Session, done: int) -> crypt_op:
+def _rest(op: crypt_op, done: int) -> crypt_op:
     """What a predecessor has left of ``op``; StateLost where nobody can go on with it."""
     if done == LOST:
         raise StateLost

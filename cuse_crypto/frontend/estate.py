@@ -24,7 +24,7 @@ class Estate:
         self.descriptors = dict(inherited)
 
     def keep(self, name: str, fd: int) -> None:
-        """For a successor. ``fd`` stays the caller's."""
+        """For a successor. ``fd`` stays the caller's. OSError if it cannot be kept."""
         self.descriptors[name] = fd
         store(name, fd)
 
@@ -35,11 +35,11 @@ class Estate:
             discard(name)
 
     def keep_node(self, node: Node, ledger: Ledger) -> None:
-        """What all workers have in common."""
-        self.keep(f"{NODE}.{node.kind}", node.channel.fd)
+        """What all workers have in common; the node last, which is nothing without the rest."""
         self.keep(LEDGER, ledger.fd)
         if node.lock >= 0:
             self.keep(LOCK, node.lock)
+        self.keep(f"{NODE}.{node.kind}", node.channel.fd)
 
     def keep_arena(self, arena: Arena, generation: int, number: int) -> None:
         """The memory of worker ``number`` of this front end, the ``generation``-th of its node."""
@@ -53,11 +53,14 @@ class Estate:
             return "cuse"
         return "mounted" if f"{NODE}.mounted" in self.descriptors else None
 
+    def arena_names(self) -> list[str]:
+        """Of the memories of all workers, of all generations."""
+        return [name for name in self.descriptors if name.startswith((f"{OWN}.", f"{SHARED}."))]
+
     def arenas(self) -> list[tuple[str, str]]:
-        """The names of both memories of each worker, of all generations."""
-        own = [name for name in self.descriptors if name.startswith(f"{OWN}.")]
+        """The names of both memories of each worker that has both: see keep_arena."""
+        own = [name for name in self.arena_names() if name.startswith(OWN)]
         pairs = [(name, SHARED + name.removeprefix(OWN)) for name in own]
-        # The second one of a pair may not have come through.
         return [pair for pair in pairs if pair[1] in self.descriptors]
 
     def refuse(self) -> None:

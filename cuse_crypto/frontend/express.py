@@ -18,8 +18,7 @@ from cuse_crypto.board import BUCKETS, LENGTHS, NANOSECONDS, OPERATIONS, TRACE
 from cuse_crypto.frontend.arena import MARKS
 from cuse_crypto.frontend.crypt import CHUNK, DST, IV
 from cuse_crypto.frontend.files import Session
-from cuse_crypto.frontend.ledger import IV as IV_AT
-from cuse_crypto.frontend.ledger import USED
+from cuse_crypto.frontend.ledger import CHANGES, USED
 from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marks import MARK, WHOLE
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
@@ -56,7 +55,7 @@ _HEAD, _REPLY_HEAD = _CRYPT.payload_offset, _CRYPT.reply_offset
 _COMMITTED = MARKS - _WRITE.size
 """Vectors of the result, and the mark that names them, in one."""
 _commit = struct.Struct(_WRITE.format + MARK.format.lstrip("=")).pack_into
-_save_iv = struct.Struct("=16s").pack_into
+_change = struct.Struct("=I16s").pack_into
 _pack_head, _unpack_reply = _CRYPT.prefix.pack_into, _CRYPT.reply_prefix.unpack
 
 
@@ -102,9 +101,14 @@ class Express:
             return False
         file = self._files.get(fh)
         session = file.sessions.get(ses) if file else None
-        if session is None or not session.short or not 0 < length <= self._most:
+        if session is None or not 0 < length <= self._most:
             return False
-        if length % session.short or not session.lock.acquire(blocking=False):
+        if not session.lock.acquire(blocking=False):
+            return False
+        # It is 0, too, of a session that has ended meanwhile.
+        block = session.short
+        if not block or length % block:
+            session.lock.release()
             return False
         tracing, short = self._words[TRACE], self._short
         short[unique] = pid
@@ -140,12 +144,13 @@ class Express:
             else:
                 following = self._next_iv(session, op, length)
             session.iv, at = following, session.at
+            changes = session.changes = session.changes + 1 & 0xFFFFFFFF
             local, remote = self._local, self._remote
             _commit(
                 view, _COMMITTED, self._dst, length, dst, length,
-                pid, 1, local, remote, WHOLE, at, USED, 0, 0, following, unique,
+                pid, 1, local, remote, WHOLE, at, ses, USED, 0, 0, changes, following, unique,
             )  # fmt: skip
-            _save_iv(self._ledger, at + IV_AT, following)
+            _change(self._ledger, at + CHANGES, changes, following)
             error = 0
             if writev(pid, local, 1, remote, 1, 0) != length:
                 error = errno.EFAULT

@@ -57,6 +57,10 @@ class Session:
     """An operation that went on with it was given up, and nobody knows whether it was done."""
     ended: bool = False
     """Its keys are wiped, and its slot is another's: it cannot be made again."""
+    changes: int = 0
+    """Of the state that the ledger has."""
+    passing: bool = False
+    """It is one operation's, and no successor has to know of it."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     use: MutableSequence[int] | memoryview = field(default_factory=lambda: [0, 0], repr=False)
     """Operations and bytes, as they are shown."""
@@ -75,19 +79,39 @@ class Session:
         self.is_cbc = cipher is not None and cipher.mode == "cbc"
 
     @property
+    def slot(self) -> int:
+        """In the ledger, for a successor: 0 for one that ends with its operation."""
+        return 0 if self.passing else self.at
+
+    @property
     def state(self) -> State:
-        """What a successor has to know of it, as the ledger has it."""
+        """What a successor has to know of it after one more change, as the ledger has it."""
         flags = HASHING * self.hashing | DOUBTFUL * self.doubtful
-        return USED, flags, self.tag_size, self.iv
+        return USED, flags, self.tag_size, self.changes + 1 & 0xFFFFFFFF, self.iv
 
     def save(self) -> None:
         """Have the ledger know ``state``."""
-        self.ledger.save(self.at, self.state)
+        if not self.passing:
+            self.ledger.save(self.at, self.state)
+            self.changes = self.changes + 1 & 0xFFFFFFFF
 
     def hash_begins(self) -> None:
         """From now on a hash is under way that a successor could not go on with."""
-        used, flags, tag_size, iv = self.ledger.state(self.at)
-        self.ledger.save(self.at, (used, flags | HASHING, tag_size, iv))
+        self.ledger.set_flags(self.at, HASHING | DOUBTFUL * self.doubtful)
+
+    def __enter__(self) -> "Session":
+        """One operation at a time; OSError(EINVAL) if it ended meanwhile: its slot is another's."""
+        self.lock.acquire()
+        if self.ended:
+            self.lock.release()
+            raise OSError(errno.EINVAL, "the session has ended")
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind:
+            # What failed may have changed it, too.
+            self.save()
+        self.lock.release()
 
     def keys(self) -> tuple[bytearray, bytearray]:
         """Copies, to be wiped; OSError(EINVAL) when it has ended."""
@@ -101,7 +125,7 @@ class Session:
     def end(self) -> None:
         """Forget it, once what is done with it is done."""
         with self.lock:
-            self.ended = True
+            self.ended, self.short = True, 0
             self.ledger.forget_session(self.at)
 
 
@@ -142,6 +166,8 @@ class OpenFile:
     """Nobody has it open any more: the back end must not be told of it again."""
     polled: int = 0
     """What poll(2) was told last."""
+    coming: int = 0
+    """Asynchronous operations that are being done."""
     lost: bool = False
     """Results of asynchronous operations died with a predecessor, and nobody was told so yet."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -182,17 +208,17 @@ class OpenFile:
             self.seats.give(self.fh, ses)
         return session
 
-    def keep(self, job: Job) -> None:
-        """Until it is fetched."""
-        if not self.jobs:
-            self.ledger.note(self.at, jobs=1)
-        self.jobs.append(job)
+    def note_jobs(self, more: int = 0) -> None:
+        """Have a successor know whether there are results that it has not, or ``more`` that are
+        being made. ``lock`` is held.
+        """
+        self.coming += more
+        self.ledger.note(self.at, jobs=int(bool(self.jobs or self.coming)))
 
     def fetched(self) -> None:
-        """The oldest job is not wanted any more."""
+        """The oldest job is not wanted any more. ``lock`` is held."""
         self.jobs.popleft()
-        if not self.jobs:
-            self.ledger.note(self.at, jobs=0)
+        self.note_jobs()
 
     def poll(self, handle: int) -> None:
         """The kernel wants to hear by ``handle`` when poll(2) would answer differently."""
@@ -259,8 +285,9 @@ class OpenFiles:
         if file is None or not (cipher or mac):
             self.ledger.forget_session(at)
             return
-        _, flags, tag_size, iv = self.ledger.state(at)
+        _, flags, tag_size, changes, iv = self.ledger.state(at)
         session = Session(row.ses, cipher, mac, self.ledger, at, tag_size=tag_size)
+        session.changes = changes
         session.iv = iv[: session.iv_size]
         # Whatever was under way was so in a back end's memory for the predecessor.
         session.hashing = session.doubtful = bool(flags)

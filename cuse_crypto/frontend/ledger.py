@@ -10,7 +10,7 @@ import struct
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 from cuse_crypto.layout import Buffer, Layout, u16, u32, u64
@@ -19,11 +19,13 @@ from cuse_crypto.wire.area import Area, new_file
 FREE, USED, NEW = range(3)
 """The first word of a slot; one that is NEW does not count yet."""
 
-STATE = struct.Struct("=III16s")
-"""The start of a session's slot: FREE, USED or NEW; flags; size of the tag; chaining value."""
-State = tuple[int, int, int, bytes]
-IV = 12
-"""Where it has the chaining value."""
+STATE = struct.Struct("=IIII16s")
+"""The start of a session's slot: FREE, USED or NEW; flags; size of the tag; how often the
+session has been changed; chaining value.
+"""
+State = tuple[int, int, int, int, bytes]
+FLAGS, CHANGES = 4, 12
+"""Offsets in it."""
 HASHING, DOUBTFUL = 1, 2
 """Flags: as in files.Session."""
 
@@ -154,7 +156,8 @@ class Ledger:
         self.view = self._area.view
         if inherited and self.header.magic != _MAGIC:
             raise LedgerError("what a front end has left is no ledger of this version")
-        self.change(magic=_MAGIC, generation=self.header.generation + 1)
+        self.view[: len(_MAGIC)] = _MAGIC
+        self.change(generation=self.header.generation + 1)
         view = self.view
         self.files = Table(view, _FILES, FILE.size, FILES, "files_end")
         self._short = Table(view, self.files.end, SHORT, SESSIONS, "sessions_end")
@@ -165,9 +168,18 @@ class Ledger:
         """As it is now."""
         return HEADER.read(self.view)
 
-    def change(self, **members: Any) -> None:
+    def change(self, **members: int) -> None:
         """Of the header."""
-        HEADER.pack_into(self.view, 0, *self.header._replace(**members))
+        self._write(HEADER, 0, members)
+
+    def _write(self, layout: Layout[Any], at: int, members: Mapping[str, int]) -> None:
+        """Nothing but these members: others may be written by another thread, and none of them may
+        be seen in between, for whoever looks then takes over.
+        """
+        for name, value in members.items():
+            field = layout.field(name)
+            start = at + field.offset
+            self.view[start : start + field.size] = value.to_bytes(field.size, sys.byteorder)
 
     def suspect(self, uniques: Iterable[int]) -> dict[int, int]:
         """Note the requests that a front end has left; how often in a row each has been left."""
@@ -178,6 +190,10 @@ class Ledger:
         packed = b"".join(_SUSPECT.pack(*item) for item in noted)
         self.view[_SUSPECTS:end] = packed.ljust(end - _SUSPECTS, b"\0")
         return counts
+
+    def suspect_nobody(self) -> None:
+        """This front end ends in an orderly way: no request is the reason."""
+        self.suspect(())
 
     def next_fh(self) -> int:
         """A number that no open file has had."""
@@ -197,7 +213,7 @@ class Ledger:
 
     def note(self, at: int, **members: int) -> None:
         """Change what is known of the open file in this slot."""
-        FILE.pack_into(self.view, at, *FILE.read(self.view, at)._replace(**members))
+        self._write(FILE, at, members)
 
     def add_session(self, row: session_slot, key: Buffer, mac_key: Buffer) -> int:
         """A slot that does not count before its state is saved; OSError(ENOSPC) if none is left."""
@@ -206,7 +222,7 @@ class Ledger:
         if not at:
             raise OSError(errno.ENOSPC, "no room for one more session")
         view, start = self.view, at + KEYS
-        STATE.pack_into(view, at, NEW, 0, 0, b"")
+        STATE.pack_into(view, at, NEW, 0, 0, 0, b"")
         SESSION.pack_into(view, at + STATE.size, *row)
         view[start : start + len(key)] = key
         view[start + len(key) : start + size] = mac_key
@@ -224,7 +240,16 @@ class Ledger:
 
     def save(self, at: int, state: State) -> None:
         """The state of the session in this slot."""
-        STATE.pack_into(self.view, at, *state)
+        # Not pack_into, which begins by making it zeros.
+        self.view[at : at + STATE.size] = STATE.pack(*state)
+
+    def set_flags(self, at: int, flags: int) -> None:
+        """Of the session in this slot."""
+        self.view[at + FLAGS : at + FLAGS + 4] = flags.to_bytes(4, sys.byteorder)
+
+    def number(self, at: int) -> int:
+        """The number of the session in this slot."""
+        return SESSION.read(self.view, at + STATE.size).ses
 
     def keys(self, at: int) -> tuple[bytearray, bytearray]:
         """Copies of both, to be wiped."""

@@ -11,7 +11,7 @@ There are two marks, used in turn: one of them is whole at any moment.
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cuse_crypto.frontend.arena import MARKS, Arena
 from cuse_crypto.frontend.ledger import State
@@ -23,8 +23,10 @@ WHOLE = (1 << 64) - 1
 """``done`` of a mark after which only the answer is missing."""
 LOST = WHOLE - 1
 """``done`` of one after which nobody else can go on."""
-MARK = struct.Struct("=IIQQQQIII4x16sQ")
-"""pid, count, local, remote, done, slot; the session's state; ``unique``, which is written last."""
+MARK = struct.Struct("=IIQQQQIIIII16s4xQ")
+"""pid, count, local, remote, done, slot; the session's number and state; ``unique``, which is
+written last.
+"""
 SIZE = 128
 BASE = MARKS + 2 * SIZE
 _BASE = struct.Struct("=Q")
@@ -34,7 +36,7 @@ _BASE = struct.Struct("=Q")
 class Mark(NamedTuple):
     """``vectors`` at the addresses ``local`` and ``remote``, of an arena that was at ``base``;
     ``done`` bytes of the operation, these included, or one of the above; ``state`` for the session
-    at ``slot`` of the ledger, if that is not 0.
+    ``ses`` at ``slot`` of the ledger, if that is not 0.
     """
 
     unique: int
@@ -44,6 +46,7 @@ class Mark(NamedTuple):
     remote: int
     done: int
     slot: int
+    ses: int
     state: State
     base: int
 
@@ -51,6 +54,25 @@ class Mark(NamedTuple):
     def progress(self) -> tuple[int, bool]:
         """The more of two marks counts; of two for the same part, that which has it written."""
         return self.done, not self.vectors
+
+
+class Changing(Protocol):
+    """What an operation changes besides the caller's memory: a session, mostly."""
+
+    @property
+    def slot(self) -> int:
+        """In the ledger, or 0."""
+
+    @property
+    def ses(self) -> int:
+        """The session's number."""
+
+    @property
+    def state(self) -> State:
+        """After the change."""
+
+    def save(self) -> None:
+        """Have it changed, once that is marked."""
 
 
 class Marks:
@@ -62,15 +84,13 @@ class Marks:
         self._turn = 0
         _BASE.pack_into(arena.view, BASE, arena.address)
 
-    def redo(
-        self, pid: int, vectors: tuple[int, int, int], done: int, slot: int, state: State
-    ) -> None:
+    def redo(self, pid: int, vectors: tuple[int, int, int], done: int, what: Changing) -> None:
         """``vectors``: their number, and the addresses of the local and of the remote ones."""
-        self._mark(pid, *vectors, done, slot, *state)
+        self._mark(pid, *vectors, done, what.slot, what.ses, *what.state)
 
-    def undo(self, slot: int, state: State) -> None:
+    def undo(self, slot: int, ses: int, state: State) -> None:
         """``state`` is what the session has been until now."""
-        self._mark(0, 0, 0, 0, UNDO, slot, *state)
+        self._mark(0, 0, 0, 0, UNDO, slot, ses, *state)
 
     def _mark(self, *members: int | bytes) -> None:
         MARK.pack_into(self._view, MARKS + self._turn, *members, self.unique)
@@ -81,8 +101,9 @@ def read(arena: Arena) -> Iterator[Mark]:
     """What a predecessor has marked, with local addresses as they are here."""
     (base,) = _BASE.unpack_from(arena.view, BASE)
     for at in (MARKS, MARKS + SIZE):
-        pid, count, local, remote, done, slot, *state, unique = MARK.unpack_from(arena.view, at)
+        read = MARK.unpack_from(arena.view, at)
+        pid, count, local, remote, done, slot, ses, *state, unique = read
         if unique:
             local, remote = (address - base + arena.address for address in (local, remote))
             unique &= ~FUSE_UNIQUE_RESEND
-            yield Mark(unique, pid, count, local, remote, done, slot, (*state,), base)
+            yield Mark(unique, pid, count, local, remote, done, slot, ses, (*state,), base)

@@ -52,6 +52,8 @@ class Call:
     """Answers the ioctl with 0, for what can only be done when it has been answered."""
     done: int = 0
     """Bytes of the operation that a predecessor has done."""
+    iv: bytes = b""
+    """Where it goes on then, as long as the longest one: others may have used its session since."""
 
     def store(self, view: memoryview, member: str, value: int | bytes) -> None:
         """Change one member of the argument, which goes back as it came otherwise."""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import cffi
 
 from cuse_crypto.frontend.arena import SCRATCH, Arena
-from cuse_crypto.frontend.files import Session
-from cuse_crypto.frontend.marks import WHOLE, Marks
+from cuse_crypto.frontend.ledger import Ledger
+from cuse_crypto.frontend.marks import WHOLE, Changing, Marks
 from cuse_crypto.fuse import protocol
 
 _VECTORS = 1024
@@ -82,9 +82,9 @@ class CallerMemory(Protocol):
     def copy_to_user(self, pieces: Sequence[Piece]) -> None:
         """Copy out of the arena. Fault at the first byte that cannot be written."""
 
-    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
-        """As copy_to_user, with what ``session`` is now, for what must not be done twice: should
-        this process die meanwhile, its successor does the rest.
+    def commit(self, pieces: Sequence[Piece], what: Changing, done: int = WHOLE) -> None:
+        """As copy_to_user, and ``what`` is saved, for what must not be done twice: should this
+        process die meanwhile, its successor does the rest.
 
         ``done``: bytes of the operation, if these pieces are not its last.
         """
@@ -132,17 +132,16 @@ class DirectMemory:
         if pieces:
             self._write(*self._lay(pieces))
 
-    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
+    def commit(self, pieces: Sequence[Piece], what: Changing, done: int = WHOLE) -> None:
         """The vectors stay where they are, for whoever has to write again."""
         count, local, remote, total = self._lay(pieces, _COMMITTED)
-        state = session.state
-        self._marks.redo(self.pid, (count, local, remote), done, session.at, state)
+        self._marks.redo(self.pid, (count, local, remote), done, what)
         if done == WHOLE:
-            session.save()
+            what.save()
         if pieces:
             self._write(count, local, remote, total)
         if done != WHOLE:
-            self._marks.redo(self.pid, (0, 0, 0), done, session.at, state)
+            self._marks.redo(self.pid, (0, 0, 0), done, what)
 
     def _lay(self, pieces: Sequence[Piece], at: int = _LOCAL) -> tuple[int, int, int, int]:
         """Vectors for all of it: their number, addresses, and the bytes that they name."""
@@ -178,9 +177,11 @@ class RetriedMemory:
 
     announces = True
 
-    def __init__(self, arena: Arena, marks: Marks, payload: memoryview, out_size: int) -> None:
+    def __init__(
+        self, arena: Arena, marks: Marks, ledger: Ledger, payload: memoryview, out_size: int
+    ) -> None:
         self._view = arena.view
-        self._marks = marks
+        self._marks, self._ledger = marks, ledger
         self._payload = payload
         self._out_size = out_size
         self._readable: list[Range] = []
@@ -210,10 +211,11 @@ class RetriedMemory:
         """Keeps what the kernel is to copy; the ranges are those that were announced."""
         self.output += [self._view[at : at + length] for _, at, length in pieces]
 
-    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
+    def commit(self, pieces: Sequence[Piece], what: Changing, done: int = WHOLE) -> None:
         """The caller's memory stays as it is until the answer: it could all be done again."""
-        self._marks.undo(session.at, session.ledger.state(session.at))
-        session.save()
+        if what.slot:
+            self._marks.undo(what.slot, what.ses, self._ledger.state(what.slot))
+        what.save()
         self.copy_to_user(pieces)
 
 

@@ -40,6 +40,9 @@ class Patrol:
         wanted = trio.Event()
         token = trio.lowlevel.current_trio_token()
         self.start = lambda: token.run_sync_soon(lambda: wanted.set())
+        if self._crew.pile:
+            # What a predecessor has left is worked on before anything is read.
+            wanted.set()
         while True:
             await wanted.wait()
             wanted = trio.Event()

@@ -92,7 +92,10 @@ class Server:
             self.crew.pile.append(message)
         mine = node.attributes
         self.files.ledger.change(mode=mine.mode, uid=mine.uid, gid=mine.gid)
-        self._estate.keep_node(node, self.files.ledger)
+        try:
+            self._estate.keep_node(node, self.files.ledger)
+        except OSError as error:
+            log.error("what is open would be lost with this process: %s", error.strerror)
 
     def _under_way(self) -> object:
         return list(self.tickets), list(self.short)
@@ -118,7 +121,13 @@ class Server:
         queue = self._connect(number=len(self._queues), patience=self._patience)
         queue.before_long = self.crew.ensure
         ledger = self.files.ledger
-        self._estate.keep_arena(queue.arena, ledger.header.generation, queue.number)
+        try:
+            self._estate.keep_arena(queue.arena, ledger.header.generation, queue.number)
+        except OSError:
+            # What nobody could take over must not be begun, unless it is that or nothing.
+            if self._queues:
+                raise
+            log.error("what is under way would be lost with this process: nobody keeps it")
         self._queues.append(queue)
         return Worker(self, queue).run
 

@@ -173,9 +173,12 @@ class SessionCalls(Marshal):
             raise OSError(errno.EINVAL, "not two hashes")
         # In the order of their numbers, so that two copies cannot wait for each other.
         first, second = sorted((source, target), key=lambda session: session.ses)
-        with first.lock, second.lock:
+        with first, second:
+            if source.doubtful:
+                source.doubtful = source.hashing = False
+                raise StateLost
             call.claim()
-            target.hashing = False
+            target.hashing = target.doubtful = False
             if source.hashing:
                 self._copy_hash(call, source, target)
 

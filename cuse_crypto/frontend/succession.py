@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import struct
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ def inherit(name: str, estate: Estate) -> Inherited | None:
     kind, found = estate.kind, estate.descriptors
     if kind is None or LEDGER not in found or (kind == "mounted" and LOCK not in found):
         estate.refuse()
+        if kind:
+            _wait_for_end(DEV / name)
         return None
     node = None
     try:
@@ -107,12 +110,13 @@ class Succession:
 
     def __init__(self, channel: Channel, files: OpenFiles, estate: Estate) -> None:
         """``files`` has the predecessor's ledger; open files and sessions are restored to it."""
-        self.unfinished: dict[int, int] = {}
-        """By ``unique``: so many bytes of this operation are done."""
+        self.unfinished: dict[int, tuple[int, bytes]] = {}
+        """By ``unique``: so many bytes of this operation are done, and this IV is the next."""
+        self._lock = threading.Lock()
         self._channel, self._files, self._estate = channel, files, estate
-        self._names = estate.arenas()
         numbers = estate.descriptors
-        self._arenas = [Arena(numbers[own], numbers[shared]) for own, shared in self._names]
+        self._arenas = [Arena(numbers[own], numbers[shared]) for own, shared in estate.arenas()]
+        self._names = estate.arena_names()
 
     def begin(self, messages: Sequence[bytes]) -> list[bytes]:
         """Answer what is as good as done; the rest of ``messages`` (see Channel.take), to be
@@ -122,8 +126,7 @@ class Succession:
         fatal = self._refuse_fatal(resent)
         begun = {unique: one for unique, one in self._begun().items() if unique in resent}
         for mark, _ in begun.values():
-            if mark.slot and mark.done in (UNDO, WHOLE):
-                self._files.ledger.save(mark.slot, mark.state)
+            _settle(mark, self._files.ledger)
         self._files.restore()
         answered = fatal | {
             unique
@@ -131,18 +134,21 @@ class Succession:
             if unique not in fatal and self._finish(resent[unique], *one)
         }
         # The kernel knows nothing of files whose open has not been answered.
-        for file in self._files.opened_by(resent.keys() - answered):
+        for file in self._files.opened_by(resent.keys()):
             self._files.release(file.fh)
         self._wake_pollers()
         self.ended()
-        return [message for message in messages if _resent(message) not in answered]
+        left = [message for message in messages if _resent(message) not in answered]
+        # What others have begun on the same session comes after what is half done.
+        return sorted(left, key=lambda message: _resent(message) not in self.unfinished)
 
     def ended(self, unique: int = 0) -> None:
         """The predecessor's memory is not needed any more, once all of ``unfinished`` has ended."""
-        self.unfinished.pop(unique, None)
-        if not self.unfinished:
-            self._estate.drop(name for pair in self._names for name in pair)
-            self._names, self._arenas = [], []
+        with self._lock:
+            self.unfinished.pop(unique, None)
+            if not self.unfinished:
+                names, self._names, self._arenas = self._names, [], []
+                self._estate.drop(names)
 
     def _refuse_fatal(self, resent: Mapping[int, bytes]) -> set[int]:
         """Those that have been under way at the end of too many front ends: EIO."""
@@ -174,10 +180,7 @@ class Succession:
             self._channel.reply(header.unique, 0, _DONE)
             return True
         if mark.done != UNDO:
-            self.unfinished[mark.unique] = mark.done
-            for session in self._files.sessions():
-                if session.at == mark.slot:
-                    session.iv = mark.state[-1][: session.iv_size]
+            self.unfinished[mark.unique] = mark.done, mark.state[-1]
         return False
 
     def _wake_pollers(self) -> None:
@@ -186,6 +189,18 @@ class Succession:
             for handle in file.pollers:
                 self._channel.notify_poll(handle)
             file.pollers = set()
+
+
+def _settle(mark: Mark, ledger: Ledger) -> None:
+    """Have the session as the operation leaves it, or as it was before; unless it has ended since,
+    or another operation has changed it.
+    """
+    if not mark.slot or mark.done not in (UNDO, WHOLE) or ledger.number(mark.slot) != mark.ses:
+        return
+    (*_, marked, _), (*_, found, _) = mark.state, ledger.state(mark.slot)
+    since = (found - marked - (mark.done == UNDO)) & 0xFFFFFFFF
+    if since in (0, 0xFFFFFFFF):
+        ledger.save(mark.slot, mark.state)
 
 
 def _resent(message: bytes) -> int:

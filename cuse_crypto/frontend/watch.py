@@ -23,8 +23,7 @@ from cuse_crypto.board import (
 )
 from cuse_crypto.frontend.counters import Counters
 from cuse_crypto.frontend.crypt import DST, IV
-from cuse_crypto.frontend.files import Session
-from cuse_crypto.frontend.marks import WHOLE, Marks
+from cuse_crypto.frontend.marks import WHOLE, Changing, Marks
 from cuse_crypto.frontend.marshal import ARGUMENT
 from cuse_crypto.frontend.memory import DirectMemory, Piece, Range, RetriedMemory
 from cuse_crypto.fuse.protocol import IoctlFlag, Request
@@ -272,8 +271,8 @@ class _TracedMemory(_Traced, DirectMemory):
         super().copy_to_user(pieces)
         self._written(pieces)
 
-    def commit(self, pieces: Sequence[Piece], session: Session, done: int = WHOLE) -> None:
-        super().commit(pieces, session, done)
+    def commit(self, pieces: Sequence[Piece], what: Changing, done: int = WHOLE) -> None:
+        super().commit(pieces, what, done)
         self._written(pieces)
 
 

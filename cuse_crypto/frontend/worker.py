@@ -169,8 +169,7 @@ class Worker(Inode):
         self._watch.end(error)
         if opcode.answered:
             self._channel.reply(unique, error, body)
-        if self._server.succession.unfinished:
-            self._server.succession.ended(unique & ~FUSE_UNIQUE_RESEND)
+        self._end_resumed(unique)
         if self._released:
             file, self._released = self._released, None
             crew = self._server.crew
@@ -178,6 +177,18 @@ class Worker(Inode):
                 crew.carry(file)
             else:
                 self._release(file)
+
+    def _claim_resumed(self, ticket: Ticket) -> None:
+        """Half of it is written: nobody else may answer it any more."""
+        try:
+            ticket.claim()
+        except Answered:
+            self._end_resumed(ticket.unique)
+            raise
+
+    def _end_resumed(self, unique: int) -> None:
+        if self._server.succession.unfinished:
+            self._server.succession.ended(_first(unique))
 
     def _release(self, file: OpenFile) -> None:
         """What comes after the answer to a release."""
@@ -219,7 +230,7 @@ class Worker(Inode):
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
         server, unique = self._server, request.header.unique
-        file = server.files.open(request.header.uid, unique, request.header.pid)
+        file = server.files.open(request.header.uid, _first(unique), request.header.pid)
         ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
         self._queue.pointless = ticket.is_pointless
         try:
@@ -252,7 +263,7 @@ class Worker(Inode):
         tickets, header = self._server.tickets, request.header
         if self._account is None:
             account = self._server.files[request.body.fh].account
-            if request.body.cmd != _GIVES_BACK:
+            if request.body.cmd != _GIVES_BACK and _first(header.unique) == header.unique:
                 account.spend()
             tickets[header.unique] = Ticket(header.unique, header.pid)
             if not account.begin(self._arena.read_buffer[: header.len]):
@@ -277,7 +288,7 @@ class Worker(Inode):
         self._memory.pid, self._marks.unique = pid, unique
         # Only a round of the retry protocol brings memory along on a CUSE node.
         if unrestricted and (body.in_size or body.out_size or not pid or not server.direct):
-            memory = RetriedMemory(self._arena, self._marks, request.payload, body.out_size)
+            memory = self._retried(request, body.out_size)
         elif not pid:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
 
@@ -293,14 +304,16 @@ class Worker(Inode):
             self._channel.reply(unique, 0, _DONE)
 
         call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
-        call.done = server.succession.unfinished.get(unique & ~FUSE_UNIQUE_RESEND, 0)
+        call.done, call.iv = server.succession.unfinished.get(_first(unique), (0, b""))
+        if call.done:
+            self._claim_resumed(ticket)
         try:
             try:
                 self._marshal.ioctl(body.cmd, body.flags, call)
             except Unreachable:
                 if not unrestricted:
                     raise
-                retried = RetriedMemory(self._arena, self._marks, request.payload, 0)
+                retried = self._retried(request, 0)
                 call.memory = memory = self._watch.memory(retried, pid)
                 self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
@@ -315,6 +328,9 @@ class Worker(Inode):
         if isinstance(memory, RetriedMemory):
             return b"".join([_DONE, *memory.output])
         return _DONE
+
+    def _retried(self, request: Request, out_size: int) -> RetriedMemory:
+        return RetriedMemory(self._arena, self._marks, self._ledger, request.payload, out_size)
 
     def _notify_pollers(self, file: OpenFile) -> None:
         """Have the kernel poll again what waits for this open file."""
@@ -344,6 +360,11 @@ class Worker(Inode):
         if not self._server.interrupt(request.body.unique):
             self._channel.reply(request.header.unique, errno.EAGAIN)
         return b""
+
+
+def _first(unique: int) -> int:
+    """By which a request was known when the kernel sent it for the first time."""
+    return unique & ~FUSE_UNIQUE_RESEND
 
 
 def _never(size: int) -> bool:
