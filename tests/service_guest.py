@@ -65,7 +65,7 @@ def snapshot() -> dict[str, Any]:
             if not line.startswith("system-modprobe.slice")
         ),
         "run": sorted(map(str, [*Path("/run").glob("*"), *Path("/run/systemd/system").rglob("*")])),
-        "dev": sorted(map(str, Path("/dev").glob("*"))),
+        "dev": _dev(),
         "state": sorted(map(str, Path("/var/lib").glob("*"))),
     }
 
@@ -78,6 +78,13 @@ def _etc() -> list[str]:
     other = ["-not", "-name", "*-", "-not", "(", *names[1:], ")"]
     found = run("find", "/etc", "-type", "d", "-printf", "%p %m\\n", "-o", *other, "-printf", said)
     return sorted([*found.splitlines(), *run("sha256sum", *map(str, _rewritten())).splitlines()])
+
+
+def _dev() -> list[str]:
+    """Nodes and links; in the folders that udev makes as it goes, those that lead to our nodes."""
+    found = [path for path in Path("/dev").glob("*") if path.is_symlink() or not path.is_dir()]
+    links = (path for path in Path("/dev").glob("*/*") if path.is_symlink())
+    return sorted(map(str, [*found, *(path for path in links if "crypto" in os.readlink(path))]))
 
 
 def _rewritten() -> list[Path]:
