@@ -15,9 +15,9 @@ import pytest
 
 from cuse_crypto.errors import Failure
 from tests.conftest import PROJECT, Service
+from tests.dying import resends
 from tests.faults import callers, endurance, programs, several, trials
 from tests.faults.trials import TRIALS, Trial
-from tests.test_succession import resends
 
 pytestmark = pytest.mark.node
 

@@ -19,8 +19,8 @@ from cuse_crypto.service import files, installation, systemd
 from cuse_crypto.service.program import Program
 from tests import systemd_container, systemd_machine
 from tests.conftest import HERE, Compile
+from tests.dying import resends
 from tests.test_cli import one_line, run
-from tests.test_succession import resends
 
 BOOT = 900.0
 EXPOSURE = {"cuse-crypto-backend.service": 1.5, "cuse-crypto-device@cryptodev0.service": 4.0}

@@ -68,13 +68,20 @@ def _front_ends() -> Iterator[tuple[int, str]]:
         yield int(entry.name), words[at] if at else "cryptodev0"
 
 
+def ledger_of(pid: int) -> Path | None:
+    """Its ledger, which outlives the program."""
+    for link in (PROC / str(pid) / "fd").iterdir():
+        if os.readlink(link).startswith(f"/memfd:{NAME}"):
+            return link
+    return None
+
+
 def _ledger(pid: int) -> header | None:
-    """The header of its ledger, which outlives the program."""
+    """The header of its ledger, if it can be read just now."""
     try:
-        for link in (PROC / str(pid) / "fd").iterdir():
-            if os.readlink(link).startswith(f"/memfd:{NAME}"):
-                with link.open("rb") as content:
-                    return HEADER.read(content.read(HEADER.size))
+        if link := ledger_of(pid):
+            with link.open("rb") as content:
+                return HEADER.read(content.read(HEADER.size))
     except OSError:
         return None
     return None

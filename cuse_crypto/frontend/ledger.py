@@ -88,8 +88,9 @@ FILES, SESSIONS, LONG_SESSIONS = 65536, 262144, 65536
 SUSPECTS, _SUSPECTS = 128, 1024
 """Requests that were under way when a front end died, and where they are noted."""
 _SUSPECT = struct.Struct("=QQ")
-_FILES = 4096
-SIZE = _FILES + FILES * FILE.size + SESSIONS * SHORT + LONG_SESSIONS * LONG
+FIRST_FILE = 4096
+"""Where the slots of open files begin."""
+SIZE = FIRST_FILE + FILES * FILE.size + SESSIONS * SHORT + LONG_SESSIONS * LONG
 
 
 NAME = "cuse-crypto-ledger"
@@ -159,7 +160,7 @@ class Ledger:
         self.view[: len(_MAGIC)] = _MAGIC
         self.change(generation=self.header.generation + 1)
         view = self.view
-        self.files = Table(view, _FILES, FILE.size, FILES, "files_end")
+        self.files = Table(view, FIRST_FILE, FILE.size, FILES, "files_end")
         self._short = Table(view, self.files.end, SHORT, SESSIONS, "sessions_end")
         self._long = Table(view, self._short.end, LONG, LONG_SESSIONS, "long_end")
 

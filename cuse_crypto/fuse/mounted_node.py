@@ -94,13 +94,11 @@ class MountedNode:
         self.channel.reply(request.header.unique, 0, protocol.init_reply(request.body))
 
     def waiting(self) -> int:
-        """As in Node; of a mount that is not there, none."""
+        """As in Node; of a mount that is not there, none. OSError without a fusectl file system."""
         mount = _mount(self.path)
         if mount is None:
             return 0
-        with contextlib.suppress(FileNotFoundError):
-            return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
-        return 0
+        return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
 
     def abort(self) -> None:
         """Unmount, and end the connection also for those who have the file open."""

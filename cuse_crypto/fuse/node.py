@@ -46,7 +46,7 @@ class Node(Protocol):
     """A descriptor that has to stay open as long as the node is there, or -1."""
 
     def waiting(self) -> int:
-        """So many requests has the kernel that are not answered."""
+        """So many requests has the kernel that are not answered. OSError if it does not tell."""
 
     def abort(self) -> None:
         """Remove the node and end its connection: readers of the channel see the end."""
