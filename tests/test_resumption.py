@@ -165,6 +165,8 @@ def test_a_back_end_that_hangs_holds_nobody_else(own: Device, file: File) -> Non
     given: Members = {"ses": ses, "flags": CopFlag.WRITE_IV, "len": 64, "src": data, "dst": data}
     os.kill(back, signal.SIGSTOP)
     try:
+        # Its other threads go on until one has taken the signal.
+        eventually(lambda: "T (stopped)" in Path(f"/proc/{back}/status").read_text())
         with ThreadPoolExecutor(2) as pool:
             held = pool.submit(file.refused, **given, iv=Memory(bytes(16)))
             eventually(is_asleep)
