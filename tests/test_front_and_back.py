@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from cuse_crypto.abi import ioctls
-from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_op, number, session_op
+from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_auth_op, crypt_op, number, session_op
 from cuse_crypto.frontend.apis import Cryptodev
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.crypt import CHUNK, PART
@@ -398,3 +398,19 @@ def test_a_32_bit_program_fetches_what_a_64_bit_one_submitted(caller: Caller) ->
     told = layout.read(bytes(caller.memory.bytes[0x1000]))
     assert (told.ses, told.len, told.src, told.dst) == (ses, 16, 0x10, 0x20)
     assert not file.jobs
+
+
+@pytest.mark.parametrize("length", [65 << 20, 0xFFFFFFF0])
+def test_a_record_that_is_too_long(caller: Caller, length: int) -> None:
+    """Of OFB, whose key stream is asked for before the source is read."""
+    file = caller.open()
+    key = caller.memory.put(0x2000, bytes(16))
+    session = session_op(cipher=25, keylen=16, key=key, mac=18, mackeylen=16, mackey=key)
+    ses = ioctls.layout_of(ROWS["CIOCGSESSION"], 64).read(
+        caller.ioctl(file, "CIOCGSESSION", session)
+    )[-1]
+    at = caller.memory.put(0x10000000, bytes(64))
+    op = crypt_auth_op(ses=ses, flags=CopFlag.AEAD_TLS_TYPE, len=length, src=at, dst=at)
+    with pytest.raises(OSError) as refused:
+        caller.ioctl(file, "CIOCAUTHCRYPT", op)
+    assert refused.value.errno == errno.ENOMEM

@@ -100,6 +100,7 @@ class AuthCalls(CryptCalls):
         sizes = _Sizes(op.auth_len, op.len, 0, room)
         if not op.src:
             raise OSError(errno.EINVAL, "no source")
+        _check_length(session, sizes)
         following = self._key_stream_after(call, session, cipher, room)
         self._read(call, op, session, sizes, tag_size)
         reply = self._auth(call, op, session, CopFlag.AEAD_TLS_TYPE, tag_size, sizes)
@@ -151,8 +152,7 @@ class AuthCalls(CryptCalls):
         self, call: Call, op: crypt_auth_op, session: Session, sizes: _Sizes, tag_size: int
     ) -> None:
         """Put what is authenticated, the source and the tag behind the IV."""
-        if session.iv_size + sizes.auth + sizes.src + sizes.tag > LENGTH_MAX:
-            raise OSError(errno.ENOMEM, "too long to be done as a whole")
+        _check_length(session, sizes)
         memory, at = call.memory, _IV + session.iv_size
         srtp = op.flags & CopFlag.AEAD_SRTP_TYPE
         if sizes.auth:
@@ -243,6 +243,12 @@ class AuthCalls(CryptCalls):
         else:
             ciphertext = self._view[src_at : src_at + op.len]
         return cipher.next_iv(op.op, iv, ciphertext, ciphertext) if len(ciphertext) else iv
+
+
+def _check_length(session: Session, sizes: _Sizes) -> None:
+    """OSError(ENOMEM) for what cannot be done as a whole."""
+    if session.iv_size + sizes.auth + sizes.src + sizes.tag > LENGTH_MAX:
+        raise OSError(errno.ENOMEM, "too long to be done as a whole")
 
 
 class _fault_is:
