@@ -79,6 +79,12 @@ class Device:
     def __init__(self, service: Service, point: Path) -> None:
         self.service, self.path, self._point = service, service.path, point
 
+    def _pid(self) -> int:
+        """Of the front end; 0 while there is none."""
+        with contextlib.suppress(AssertionError, OSError):
+            return self.service.child("device")
+        return 0
+
     @contextlib.contextmanager
     def dies(self, where: str, how: str, count: int = 1) -> Iterator[None]:
         """Once, while this is done."""
@@ -98,6 +104,7 @@ class Device:
                 eventually(lambda: not self._point.exists())
                 arm(*point)
 
+        before = self._pid()
         arm(*points[0])
         arming = threading.Thread(target=arm_next)
         arming.start()
@@ -106,6 +113,7 @@ class Device:
             arming.join(30)
             # A release is not waited for.
             eventually(lambda: not self._point.exists())
+            eventually(lambda: self._pid() not in (0, before))
         finally:
             self._point.unlink(missing_ok=True)
             arming.join(30)
