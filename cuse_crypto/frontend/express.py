@@ -120,8 +120,10 @@ class Express:
                 return self._leave(unique, began)
             copied = clock() if tracing else 0
             tag = queue.requests = (queue.requests + 1) & 0xFFFFFFFF
-            sizes = iv_size, length, length, 0
-            _pack_head(self._head, 0, _HEAD + total, _TYPE, 2, 2, tag, 0, fh, ses, op, 0, *sizes)
+            _pack_head(
+                self._head, 0, _HEAD + total, _TYPE, 2, 2, tag,
+                0, fh, ses, op, 0, iv_size, length, length, 0,
+            )  # fmt: skip
             try:
                 queue.waiting = True
                 write(connection.writing, self._head)
