@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 2.0
+"""Seconds for a back end to say who it is, where others wait for something else."""
+
 
 def _inherited(context: object, option: object, values: tuple[str, ...]) -> list[tuple[str, int]]:
     """NAME=FD, as whoever started this process writes it."""
@@ -131,22 +134,28 @@ async def _serve(
             async with trio.open_nursery() as nursery:
                 await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
-                if predecessor:
-                    # Callers wait for an answer, this can wait for the back end.
-                    engine = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-                about = node.path, node.kind, engine
-                if predecessor:
-                    # Callers may be waiting for whoever comes if this one is killed, too.
-                    nursery.start_soon(shown.mount, *about)
-                else:
-                    await shown.mount(*about)
-                status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
-                announce(f"ready: {status}")
-                async with supervised(supervisor, status, server.pulse.beats):
-                    await _first(ended, server.ended)
-                signalled = ended.is_set()
-                await server.stop()
-                nursery.cancel_scope.cancel()
+                try:
+                    if predecessor:
+                        # Callers wait for an answer, but not for the back end's name.
+                        engine = "not known yet"
+                        with trio.move_on_after(PATIENCE):
+                            engine = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+                    about = node.path, node.kind, engine
+                    if predecessor:
+                        # They may be waiting for whoever comes if this one is killed, too.
+                        nursery.start_soon(shown.mount, *about)
+                    else:
+                        await shown.mount(*about)
+                    status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
+                    announce(f"ready: {status}")
+                    async with supervised(supervisor, status, server.pulse.beats):
+                        await _first(ended, server.ended)
+                    signalled = ended.is_set()
+                finally:
+                    # Its threads end with the node, whatever went wrong here.
+                    with trio.CancelScope(shield=True):
+                        await server.stop()
+                    nursery.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
         finally:

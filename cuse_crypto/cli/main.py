@@ -3,9 +3,11 @@
 Exit status: 0 done, 1 failed, 2 wrong usage.
 """
 
+import errno
 import importlib
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -89,6 +91,23 @@ def main() -> None:
         sys.exit(f"cuse-crypto: {_first(failures)}")
     except Failure as failure:
         sys.exit(f"cuse-crypto: {failure}")
+    except OSError as error:
+        if error.filename or error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        _end_without_output(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _end_without_output(error)
+
+
+def _end_without_output(error: OSError) -> NoReturn:
+    """Who has stopped reading knows that; a full disk is told."""
+    from cuse_crypto.cli.options import give_up_output
+
+    give_up_output()
+    told = f"cuse-crypto: standard output: {error.strerror}"
+    sys.exit(1 if error.errno == errno.EPIPE else told)
 
 
 def _first(group: BaseException) -> BaseException:

@@ -227,8 +227,18 @@ def set_up_process(command: str, verbose: bool, **fields: object) -> None:
 
 
 def announce(text: str) -> None:
-    """One line on standard output, at once."""
-    print(text, flush=True)
+    """One line on standard output, at once; nothing where nobody reads it."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        logging.getLogger(__name__).debug("standard output: %s", error.strerror)
+        give_up_output()
+
+
+def give_up_output() -> None:
+    """Nobody reads standard output: what is left to be written there goes nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
 
 
 def follow_parent(parent: int) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from cuse_crypto.board import Board, Seats
+from cuse_crypto.board import OPENS, Board, Seats
 from cuse_crypto.frontend.counters import Counters
 from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.estate import Estate
@@ -90,6 +90,8 @@ class Server:
             header = IN_HEADER.read(message)
             self.tickets[header.unique] = Ticket(header.unique, header.pid)
             self.crew.pile.append(message)
+        # Files that are taken over are open, too.
+        self.board.region(0)[OPENS] += len(self.files)
         mine = node.attributes
         self.files.ledger.change(mode=mine.mode, uid=mine.uid, gid=mine.gid)
         try:

@@ -204,7 +204,8 @@ def is_stale(path: Path) -> bool:
 
     def ask() -> None:
         try:
-            path.stat()
+            # Not stat(2), whose answer may be remembered.
+            os.statvfs(path)
         except OSError as error:
             answers.append(error.errno == errno.ENOTCONN)
 

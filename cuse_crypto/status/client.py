@@ -1,5 +1,6 @@
 """A status tree from the outside: its files as records, for the commands that show them."""
 
+import contextlib
 import errno
 import os
 import re
@@ -60,13 +61,22 @@ class Session:
 
 def trees(where: Path = PLACE) -> list["Tree"]:
     """Those of all devices that serve here."""
-    return [Tree(info.parent) for info in sorted(where.glob("*/info"))]
+    folders = sorted(where.iterdir()) if where.is_dir() else []
+    return [Tree(folder) for folder in folders if _is_served(folder)]
+
+
+def _is_served(folder: Path) -> bool:
+    """False too where the process that served it is gone (ENOTCONN)."""
+    try:
+        return (folder / "info").is_file()
+    except OSError:
+        return False
 
 
 def find(name: str) -> "Tree":
     """Of the device ``name``, or of ``/dev/NAME``, or in the folder ``name``; Failure without."""
-    folder = Path(name) if (Path(name) / "info").is_file() else PLACE / Path(name).name
-    if not (folder / "info").is_file():
+    folder = Path(name) if _is_served(Path(name)) else PLACE / Path(name).name
+    if not _is_served(folder):
         raise Failure(
             f"{folder}: no status files of {name}; is `cuse-crypto up --name {folder.name}` "
             "running, with pyfuse3 installed?"
@@ -159,7 +169,9 @@ def _lines(fd: int) -> Lines:
     try:
         yield from _split(fd)
     finally:
-        os.close(fd)
+        # The file system may have gone meanwhile, and says so (ENOTCONN).
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def _split(fd: int) -> Lines:

@@ -91,9 +91,9 @@ def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
         os.dup2(nothing, number)
     low = os.dup2(link.detach(), 3)
     os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
-    for number in (signal.SIGINT, signal.SIGHUP):
+    # It ends with the front end, which may have something to do before.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(NICE)
     with open("/proc/self/comm", "w") as comm:
         comm.write("cuse-status")
