@@ -81,7 +81,9 @@ class Credentials:
         return f"{self.certificate} expires in {left.days} days; issue another one"
 
     def server(self, sock: socket.socket) -> ssl.SSLSocket:
-        """``sock`` as that of a back end; no handshake yet."""
+        """``sock`` as that of a back end; no handshake yet. OSError if the peer has gone."""
+        # Asked before: what wraps one whose peer has gone does not close it.
+        sock.getpeername()
         return self._server.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
     def client(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
