@@ -15,11 +15,13 @@ LANGUAGES = {"cuse_crypto.abi", "cuse_crypto.fuse", "cuse_crypto.wire"}
 # fmt: off
 MAY_IMPORT = {
     "cuse_crypto/abi":      FOUNDATION | {"cuse_crypto.abi"},
-    "cuse_crypto/fuse":     FOUNDATION | {"cuse_crypto.fuse"},
+    "cuse_crypto/fuse":     FOUNDATION | {"cuse_crypto.fuse", "cuse_crypto.linux"},
     "cuse_crypto/wire":     FOUNDATION | {"cuse_crypto.wire"},
+    "cuse_crypto/linux":    FOUNDATION | {"cuse_crypto.linux"},
     "cuse_crypto/namespaces.py": FOUNDATION | {"cuse_crypto.hardening"},
-    "cuse_crypto/hardening": FOUNDATION | {"cuse_crypto.hardening"},
+    "cuse_crypto/hardening": FOUNDATION | {"cuse_crypto.linux", "cuse_crypto.hardening"},
     "cuse_crypto/frontend": FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.frontend",
+                                                      "cuse_crypto.linux",
                                                       "cuse_crypto.notify",
                                                       "cuse_crypto.journal"},
     "cuse_crypto/status":   FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.status",
@@ -32,7 +34,7 @@ MAY_IMPORT = {
                                           "cuse_crypto_backend"},
     "cuse_crypto/service":  FOUNDATION | {"cuse_crypto.service"},
     "backend":              FOUNDATION | {"cuse_crypto.abi", "cuse_crypto.wire",
-                                          "cuse_crypto_backend"},
+                                          "cuse_crypto.linux", "cuse_crypto_backend"},
     "chat":                 FOUNDATION - {"cuse_crypto.layout"}
                             | {"cuse_crypto", "cuse_crypto.client", "cuse_crypto_chat"},
 }

@@ -1,0 +1,1 @@
+"""Kernel interfaces other than FUSE, a module each."""
