@@ -77,18 +77,20 @@ class Seat(NamedTuple):
 class Board:
     """The shared memory of one device; a process that is forked has the same."""
 
-    def __init__(self, workers: int, *, traced: bool = True) -> None:
-        """``workers``: at most; ``traced``: with rings."""
-        self.workers = workers
+    def __init__(self, workers: int, *, traced: bool = True, more: int = 0) -> None:
+        """``workers``: at most; ``traced``: with rings; ``more``: workers beyond, without rings."""
+        self.ringed = workers * traced
+        self.workers = workers = workers + more
         self._seats = _HEADER + workers * _REGION
         self._rings = self._seats + SEATS * _SEAT * WORD
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-        self._map = mmap.mmap(-1, self._rings + workers * RING * traced, flags=flags)
+        self._map = mmap.mmap(-1, self._rings + self.ringed * RING, flags=flags)
         self._map.madvise(mmap.MADV_NOHUGEPAGE)
         self._start = ctypes.c_char.from_buffer(self._map)
         self.traced = traced
         self.words = memoryview(self._map).cast("Q")
         self._hired = itertools.count()
+        self._left: list[int] = []
 
     def tell(self, **facts: Any) -> None:
         """Facts to be shown, once; 3000 bytes as JSON."""
@@ -106,12 +108,18 @@ class Board:
         return facts
 
     def hire(self) -> int:
-        """The number of a region that nobody has had, from 0."""
+        """The number of a region, from 0, which nobody else has."""
+        if self._left:
+            return self._left.pop()
         number = next(self._hired)
         if number >= self.workers:
             raise OSError(errno.EUSERS, f"no region for worker {number}")
         self.words[_HIRED] = number + 1
         return number
+
+    def leave(self, number: int) -> None:
+        """Its worker has ended; what it has counted stays."""
+        self._left.append(number)
 
     def region(self, worker: int) -> memoryview:
         """The words of a worker."""
@@ -160,8 +168,8 @@ class Board:
         """Give back the memory of the rings, and what is in it."""
         if self.traced:
             # From memory that is locked no pages can be taken.
-            _libc.munlock(ctypes.addressof(self._start) + self._rings, self.workers * RING)
-            self._map.madvise(mmap.MADV_REMOVE, self._rings, self.workers * RING)
+            _libc.munlock(ctypes.addressof(self._start) + self._rings, self.ringed * RING)
+            self._map.madvise(mmap.MADV_REMOVE, self._rings, self.ringed * RING)
 
 
 def _shown(seat: list[int]) -> Seat:

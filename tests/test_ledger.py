@@ -7,6 +7,7 @@ import pytest
 from cuse_crypto.abi.algorithms import CIPHERS, MACS
 from cuse_crypto.abi.structs import crypt_op
 from cuse_crypto.frontend import ledger as ledgers
+from cuse_crypto.frontend.asynchronous import Fetch
 from cuse_crypto.frontend.files import MAX_JOBS, Job, OpenFiles
 from cuse_crypto.frontend.ledger import DOUBTFUL, HASHING, USED, Ledger, LedgerError
 from cuse_crypto.frontend.limits import SESSIONS, Limits
@@ -72,12 +73,15 @@ def test_a_hash_under_way_is_doubtful(files: OpenFiles) -> None:
 def test_results_and_pollers_are_noted(files: OpenFiles) -> None:
     file, idle = files.open(), files.open()
     file.poll(77)
-    file.jobs.extend([Job(crypt_op(), 0, b"", b"")] * 2)
-    file.fetched()
+    file.jobs.append(Job(crypt_op(), 0, b"", b""))
+    file.note_jobs()
     found = next_one(files)
     assert (found[file.fh].lost, found[file.fh].pollers) == (True, {77})
     assert (found[idle.fh].lost, found[idle.fh].pollers) == (False, set())
-    file.fetched()
+    file.jobs.clear()
+    file.note_jobs(1)
+    assert next_one(files)[file.fh].lost, "one is being fetched"
+    Fetch(file).save()
     assert not next_one(files)[file.fh].lost
     assert MAX_JOBS > 1
 

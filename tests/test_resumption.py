@@ -132,15 +132,15 @@ def test_a_doubtful_hash_is_not_copied(own: Device, file: File) -> None:
     assert bytes(mac) == hashlib.sha256(b"some text").digest()
 
 
-@pytest.mark.parametrize("times", [2, FATAL])
-def test_files_whose_open_was_not_answered(own: Device, times: int) -> None:
+@pytest.mark.parametrize(("how", "refused"), [("before", False), ("crash", True)])
+def test_files_whose_open_was_not_answered(own: Device, how: str, refused: bool) -> None:
     before = files(own)
-    with own.dies_again("answer", [("before", 1)] * times):
+    with own.dies_again("answer", [(how, 1)] * FATAL):
         try:
             os.close(os.open(own.path, os.O_RDWR))
-            assert times < FATAL
+            assert not refused
         except OSError as error:
-            assert (error.errno, times) == (errno.EIO, FATAL)  # noqa: PT017 - either may be
+            assert (error.errno, refused) == (errno.EIO, True)  # noqa: PT017 - either may be
     eventually(lambda: files(own) == before)
 
 

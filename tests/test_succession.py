@@ -166,6 +166,8 @@ def test_a_request_that_kills_is_given_up(device: Device, file: File) -> None:
     ses = file.session(cipher=AES_CBC, keylen=16, key=Memory(KEY))
     data = Memory(bytes(64))
     with device.dies_again("copy", [("before", 1)] * FATAL):
+        file.crypt(ses=ses, len=64, src=data, dst=Memory(bytes(64)), iv=Memory(bytes(16)))
+    with device.dies_again("copy", [("crash", 1)] * FATAL):
         refused = file.refused(ses=ses, len=64, src=data, dst=data, iv=Memory(bytes(16)))
     assert refused == errno.EIO
     file.crypt(ses=ses, len=64, src=data, dst=data, iv=Memory(bytes(16)))

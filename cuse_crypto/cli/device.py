@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import resource
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
+from cuse_crypto.hardening import exit_monitor as monitor
 from cuse_crypto.wire.address import Address
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds for a back end to say who it is, where others wait for something else."""
+END = 0.5
+"""Seconds for workers to end, once the node is gone."""
 
 
 def _inherited(context: object, option: object, values: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -67,10 +72,15 @@ def _inherited(context: object, option: object, values: tuple[str, ...]) -> list
 @limit_options
 @sandbox_option
 @click.option("--with-parent", type=int, default=0, hidden=True)
+@click.option(renewal.EXIT_MONITOR, type=int, default=-1, hidden=True)
 @click.option(renewal.INHERIT, "inherited", multiple=True, hidden=True, callback=_inherited)
 @verbose_option
 def command(
-    addresses: tuple[Address, ...], with_parent: int, verbose: bool, **options: Any
+    addresses: tuple[Address, ...],
+    with_parent: int,
+    exit_monitor: int,
+    verbose: bool,
+    **options: Any,
 ) -> None:
     """Make the node and forward what programs ask of it to a back end, until SIGTERM.
 
@@ -79,6 +89,10 @@ def command(
     """
     set_up_process("device", verbose, device=options["name"])
     follow_parent(with_parent)
+    if exit_monitor >= 0:
+        monitor.start(exit_monitor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    options["supervised"] = with_parent > 0
     tls = credentials(options)
     secured = [address.secured(tls) for address in addresses]
     shown = Shown(addresses, options)
@@ -132,7 +146,8 @@ async def _serve(
             if not predecessor:
                 engine = ask(required=not options["early"])
             async with trio.open_nursery() as nursery:
-                await nursery.start(_renew_when_told, server, estate, shown)
+                upgrade = partial(_renew_when_told, server, estate, shown, options["supervised"])
+                await nursery.start(upgrade)
                 nursery.start_soon(server.run)
                 try:
                     if predecessor:
@@ -148,13 +163,16 @@ async def _serve(
                         await shown.mount(*about)
                     status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
                     announce(f"ready: {status}")
-                    async with supervised(supervisor, status, server.pulse.beats):
+                    async with supervised(supervisor, status, server.is_healthy):
                         await _first(ended, server.ended)
                     signalled = ended.is_set()
                 finally:
                     # Its threads end with the node, whatever went wrong here.
                     with trio.CancelScope(shield=True):
                         await server.stop()
+                        # Those that hang in a copy do not end, and are left behind.
+                        with trio.move_on_after(END):
+                            await server.ended.wait()
                     nursery.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
@@ -176,16 +194,34 @@ def _engine(server: "Server", address: Address, *, required: bool = False) -> st
 
 
 async def _renew_when_told(
-    server: "Server", estate: "Estate", shown: Shown, task_status: trio.TaskStatus[None]
+    server: "Server",
+    estate: "Estate",
+    shown: Shown,
+    supervised: bool,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
         task_status.started()
         async for _ in told:
             if await renewal.works():
                 await server.drain()
+                if server.hung:
+                    # execve(2) would wait for threads that hang.
+                    _renew_by_another(server, supervised)
+                    continue
                 shown.close()
                 server.files.ledger.suspect_nobody()
                 renewal.renew(dict(estate.descriptors))
+
+
+def _renew_by_another(server: "Server", supervised: bool) -> None:
+    """Have ``up`` start the installed program, which takes over; nobody else sees this one end."""
+    if supervised:
+        log.warning("%s: another process takes over", server.hanging)
+        os.kill(os.getpid(), signal.SIGKILL)
+    log.error("not renewed: %s; end these processes first", server.hanging)
+    ledger = server.files.ledger
+    ledger.change(refused=ledger.header.refused + 1, hung_uid=next(iter(server.hung.values())))
 
 
 def number_of(name: str) -> int:

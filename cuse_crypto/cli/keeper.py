@@ -4,11 +4,14 @@ As systemd's fd store (FDSTORE=1 of sd_notify(3)), for what ``cuse-crypto up`` s
 """
 
 import contextlib
+import fcntl
 import os
 import socket
 from pathlib import Path
 
 import trio
+
+from cuse_crypto.frontend.estate import LOCK
 
 _LONGEST = 4096
 """Bytes of a message."""
@@ -70,5 +73,8 @@ class Keeper:
         """Give everything back: with the last descriptor of a node's channel the node ends."""
         self._socket.close()
         self.path.unlink(missing_ok=True)
+        if LOCK in self._descriptors:
+            # A front end that cannot end has it open as well, for as long as it hangs.
+            fcntl.flock(self._descriptors[LOCK], fcntl.LOCK_UN)
         for name in list(self._descriptors):
             self._forget(name)

@@ -221,7 +221,8 @@ def set_up_process(command: str, verbose: bool, **fields: object) -> None:
     """
     import setproctitle
 
-    words = [word for word in sys.argv[1:] if not word.startswith("--inherit=")]
+    hidden = "--inherit=", "--exit-monitor="
+    words = [word for word in sys.argv[1:] if not word.startswith(hidden)]
     setproctitle.setproctitle(" ".join(["cuse-crypto", *words]))
     logs.set_up(command, verbose, fields)
 

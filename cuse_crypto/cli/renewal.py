@@ -11,7 +11,7 @@ import trio
 log = logging.getLogger(__name__)
 
 PROGRAM = [sys.executable, "-P", "-m", "cuse_crypto"]
-INHERIT = "--inherit"
+INHERIT, EXIT_MONITOR = "--inherit", "--exit-monitor"
 
 
 async def works() -> bool:
@@ -29,7 +29,8 @@ def renew(descriptors: Mapping[str, int]) -> None:
     """Start the same command once more, in this process; ``descriptors`` are for it."""
     # Until it can heed the signal, it must not die of the next one.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    words = [word for word in sys.argv[1:] if not word.startswith(INHERIT)]
+    # The exit monitor is there, and goes on.
+    words = [word for word in sys.argv[1:] if not word.startswith((INHERIT, EXIT_MONITOR))]
     for name, fd in descriptors.items():
         os.set_inheritable(fd, True)
         words.append(f"{INHERIT}={name}={fd}")

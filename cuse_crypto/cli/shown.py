@@ -12,6 +12,7 @@ import trio
 
 from cuse_crypto import __version__
 from cuse_crypto.board import Board
+from cuse_crypto.frontend.turns import MOST_HUNG
 from cuse_crypto.fuse.node import Attributes
 from cuse_crypto.status.mount import place_of, sweep, why_no_status
 from cuse_crypto.status.process import StatusProcess
@@ -29,7 +30,7 @@ class Shown:
         self._process: StatusProcess | None = None
         status = options["status"]
         reason = "" if status == "off" else why_no_status()
-        self.board = Board(options["workers"] + 1, traced=reason is None)
+        self.board = Board(options["workers"] + 1, traced=reason is None, more=MOST_HUNG)
         if reason:
             log.info("no status files: %s", reason)
         elif reason is None:

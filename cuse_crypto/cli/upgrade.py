@@ -49,6 +49,11 @@ def _upgrade(pid: int, name: str) -> None:
         if before and now and now.generation > before.generation:
             announce(f"upgraded: /dev/{name} (process {pid})")
             return
+        if before and now and now.refused > before.refused:
+            raise Failure(
+                f"/dev/{name} was not upgraded: a thread waits for memory of uid {now.hung_uid} "
+                "that does not come; end that user's programs which use the device"
+            )
         time.sleep(PAUSE)
     raise Failure(f"process {pid} still is the old one; see what it says in its log")
 

@@ -27,7 +27,8 @@ class Fetch:
 
     def save(self) -> None:
         """It is fetched."""
-        self._file.fetched()
+        with self._file.lock:
+            self._file.note_jobs(-1)
 
 
 class AsyncCalls(CryptCalls):
@@ -72,21 +73,40 @@ class AsyncCalls(CryptCalls):
 
     def CIOCASYNCFETCH(self, call: Call, op: object) -> None:
         """The oldest result, EBUSY when there is none. It is gone even where it cannot be told."""
-        with call.file.lock:
-            if call.file.lost:
-                call.file.lost = False
-                call.file.note_jobs()
-                raise OSError(errno.EIO, "results died with the process that had them")
-            if not call.file.jobs:
-                raise OSError(errno.EBUSY, "nothing is done")
-            job = call.file.jobs[0]
+        job = self._oldest(call.file)
+        pieces = self._results(call, job)
+        call.memory.copy_from_user([], SMALL + 128, writable=ranges(pieces))
+        call.claim()
+        while not self._take(call.file, job):
+            job = self._oldest(call.file)
             pieces = self._results(call, job)
-            call.memory.copy_from_user([], SMALL + 128, writable=ranges(pieces))
-            call.claim()
-            if job.status:
-                call.file.fetched()
-                raise OSError(job.status, "of an asynchronous operation")
-            call.memory.commit(pieces, Fetch(call.file))
+        fetch = Fetch(call.file)
+        if job.status:
+            fetch.save()
+            raise OSError(job.status, "of an asynchronous operation")
+        call.memory.commit(pieces, fetch)
+
+    def _oldest(self, file: OpenFile) -> Job:
+        with file.lock:
+            if file.lost:
+                file.lost = False
+                file.note_jobs()
+                raise OSError(errno.EIO, "results died with the process that had them")
+            if not file.jobs:
+                raise OSError(errno.EBUSY, "nothing is done")
+            return file.jobs[0]
+
+    def _take(self, file: OpenFile, job: Job) -> bool:
+        """Whether it is still the oldest: then it is nobody else's, and noted until it is fetched.
+
+        No caller's memory is touched under the lock, for that may take as long as the caller likes.
+        """
+        with file.lock:
+            if not file.jobs or file.jobs[0] is not job:
+                return False
+            file.jobs.popleft()
+            file.note_jobs(1)
+            return True
 
     def _results(self, call: Call, job: Job) -> list[Piece]:
         if job.status:

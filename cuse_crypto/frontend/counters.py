@@ -30,11 +30,11 @@ class Counters:
     def __init__(self, board: Board, worker: int) -> None:
         self._region = board.region(worker)
         self._row = board.row(worker, SHORT_ROW)
-        self.totals = [0] * ERRORS
+        self.totals: list[int] = self._row[:ERRORS].tolist()
         """Of the short way: the words of a row, without errors."""
         self.session: Session | None = None
         """Whose operations are being counted there; ``turn`` before those of another one."""
-        self._operations = self._bytes = 0
+        self._operations, self._bytes = self.totals[OPERATIONS], self.totals[LENGTHS]
         self._turning = threading.Lock()
 
     def turn(self, session: Session | None) -> None:

@@ -4,6 +4,7 @@ Whoever started this process keeps them (``cuse-crypto up``, systemd), or this p
 until it makes way for a newer program (``cuse-crypto upgrade``).
 """
 
+import faulthandler
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,8 +14,11 @@ from cuse_crypto.frontend.ledger import Ledger
 from cuse_crypto.fuse.node import Kind, Node
 from cuse_crypto.notify import discard, store
 
-NODE, LOCK, LEDGER, OWN, SHARED = "node", "lock", "ledger", "own", "shared"
+NODE, LOCK, LEDGER, OWN, SHARED, CRASH = "node", "lock", "ledger", "own", "shared", "crash"
 """The first words of names; dots separate what follows."""
+
+MOST_REPORTED = 1 << 14
+"""Bytes of a crash report that are read."""
 
 
 class Estate:
@@ -41,10 +45,31 @@ class Estate:
             self.keep(LOCK, node.lock)
         self.keep(f"{NODE}.{node.kind}", node.channel.fd)
 
+    def keep_crash_report(self) -> str:
+        """Have a crash of this process reported to the next one; what a predecessor has reported.
+
+        faulthandler writes it, on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT.
+        """
+        fd = self.descriptors.get(CRASH, -1)
+        if fd < 0:
+            fd = os.memfd_create("cuse-crypto-crash", os.MFD_CLOEXEC)
+            with suppress(OSError):
+                self.keep(CRASH, fd)
+        report = os.pread(fd, MOST_REPORTED, 0).decode(errors="replace")
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        faulthandler.enable(fd)
+        return report
+
     def keep_arena(self, arena: Arena, generation: int, number: int) -> None:
         """The memory of worker ``number`` of this front end, the ``generation``-th of its node."""
         self.keep(f"{OWN}.{generation}.{number}", arena.own_fd)
         self.keep(f"{SHARED}.{generation}.{number}", arena.fd)
+
+    def drop_arena(self, generation: int, number: int) -> None:
+        """That worker has ended."""
+        names = [f"{kind}.{generation}.{number}" for kind in (OWN, SHARED)]
+        self.drop(name for name in names if name in self.descriptors)
 
     @property
     def kind(self) -> Kind | None:
@@ -64,9 +89,10 @@ class Estate:
         return [pair for pair in pairs if pair[1] in self.descriptors]
 
     def refuse(self) -> None:
-        """Nothing of it can be used."""
+        """Nothing of it can be used, but for the crash report, which is this process's by now."""
+        report = self.descriptors.pop(CRASH, None)
         for name, fd in self.descriptors.items():
             discard(name)
             with suppress(OSError):
                 os.close(fd)
-        self.descriptors.clear()
+        self.descriptors = {} if report is None else {CRASH: report}

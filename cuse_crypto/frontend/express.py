@@ -24,6 +24,7 @@ from cuse_crypto.frontend.marks import MARK, WHOLE
 from cuse_crypto.frontend.marshal import ARGUMENT, SMALL
 from cuse_crypto.frontend.memory import readv, writev
 from cuse_crypto.frontend.queue import Queue
+from cuse_crypto.frontend.turns import uid_of
 from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import IoctlFlag, layouts
@@ -67,7 +68,8 @@ class Express:
         self._fd = server.node.channel.fd
         self._files = server.files
         self._ledger = server.files.ledger.view
-        self._short = server.short
+        self._inflight = server.inflight
+        self._restricted = server.turns.restricted
         self._queue = queue
         self._view = queue.arena.view
         self._most = min(CHUNK, server.limits.values[BYTES] or CHUNK)
@@ -87,7 +89,7 @@ class Express:
         """Answer the request of ``size`` bytes in the arena; False leaves it to the worker."""
         view, queue, began = self._view, self._queue, clock()
         connection = queue.shared
-        if connection is None:
+        if connection is None or (self._restricted and uid_of(view) in self._restricted):
             return False
         arg = 0 if size == _SIZE else self._fetch(size)
         if not arg and size != _SIZE:
@@ -109,9 +111,12 @@ class Express:
         block = session.short
         if not block or length % block:
             session.lock.release()
+            if session.ended:
+                session.wipe_if_free()
             return False
-        tracing, short = self._words[TRACE], self._short
-        short[unique] = pid
+        tracing, inflight = self._words[TRACE], self._inflight
+        waiting, claimed = inflight.waiting, inflight.claimed
+        waiting[unique] = pid
         try:
             iv_size, vectors = session.iv_size, self._vectors
             total = iv_size + length
@@ -136,7 +141,10 @@ class Express:
             if len(answer) != _REPLY_HEAD or _unpack_reply(answer) != good:
                 return self._leave(unique, began)
             answered = clock() if tracing else 0
-            if short.pop(unique, None) is None:
+            # As InflightRequest.claim.
+            claimed[unique] = pid
+            if waiting.pop(unique, None) is None or inflight.closed:
+                del claimed[unique]
                 self._counters.short_error(began, errno.EINTR)
                 return True
             if session.is_cbc:
@@ -173,15 +181,19 @@ class Express:
                 self._watch.trace_short((began, copied, answered), error, message)
             if error or arg:
                 self._channel.reply(unique, error, bytes(_RESULT))
+                del claimed[unique]
                 return True
             try:
                 protocol.IOCTL_DONE.pack_into(view, _ANSWER, _ANSWER_SIZE, 0, unique)
                 write(self._fd, self._answer)
             except OSError as failure:
                 self._channel.refused(unique, failure)
+            del claimed[unique]
             return True
         finally:
             session.lock.release()
+            if session.ended:
+                session.wipe_if_free()
 
     def _fetch(self, size: int) -> int:
         """Copy the structure of which a cuse node has only the address; that, or 0 for no."""
@@ -208,7 +220,7 @@ class Express:
 
     def _leave(self, unique: int, began: int) -> bool:
         """False: the worker has to answer; True if somebody has done so."""
-        answered = self._short.pop(unique, None) is None
+        answered = not self._inflight.take(unique)
         if answered:
             self._counters.short_error(began, errno.EINTR)
         return answered

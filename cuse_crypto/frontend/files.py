@@ -65,6 +65,7 @@ class Session:
     use: MutableSequence[int] | memoryview = field(default_factory=lambda: [0, 0], repr=False)
     """Operations and bytes, as they are shown."""
 
+    _wiped: bool = False
     iv_size: int = field(init=False)
     """0 without a cipher."""
     short: int = field(init=False)
@@ -101,9 +102,9 @@ class Session:
 
     def __enter__(self) -> "Session":
         """One operation at a time; OSError(EINVAL) if it ended meanwhile: its slot is another's."""
-        self.lock.acquire()
+        self._acquire()
         if self.ended:
-            self.lock.release()
+            self._release()
             raise OSError(errno.EINVAL, "the session has ended")
         return self
 
@@ -111,7 +112,23 @@ class Session:
         if kind:
             # What failed may have changed it, too.
             self.save()
+        self._release()
+
+    def _acquire(self) -> None:
+        """Take ``lock``; meanwhile the thread is known as one that waits for it."""
+        if self.lock.acquire(blocking=False):
+            return
+        thread = threading.get_native_id()
+        lock_waiters[thread] = self
+        try:
+            self.lock.acquire()
+        finally:
+            del lock_waiters[thread]
+
+    def _release(self) -> None:
         self.lock.release()
+        if self.ended:
+            self.wipe_if_free()
 
     def keys(self) -> tuple[bytearray, bytearray]:
         """Copies, to be wiped; OSError(EINVAL) when it has ended."""
@@ -122,11 +139,32 @@ class Session:
             raise OSError(errno.EINVAL, "the session has ended")
         return copies
 
-    def end(self) -> None:
-        """Forget it, once what is done with it is done."""
-        with self.lock:
-            self.ended, self.short = True, 0
-            self.ledger.forget_session(self.at)
+    def end(self, wait: bool = True) -> None:
+        """Forget it, once what is done with it is done; whoever does it forgets it where this does
+        not ``wait``.
+        """
+        self.ended, self.short = True, 0
+        if wait:
+            self._acquire()
+            self._release()
+        else:
+            self.wipe_if_free()
+
+    def wipe_if_free(self) -> None:
+        """Forget it, unless an operation is under way, at whose end this is called again.
+
+        For whoever has released ``lock`` and then finds that it has ``ended``: of that one and of
+        ``end``, at least the later one finds the lock free.
+        """
+        if self.lock.acquire(blocking=False):
+            if not self._wiped:
+                self._wiped = True
+                self.ledger.forget_session(self.at)
+            self.lock.release()
+
+
+lock_waiters: dict[int, Session] = {}
+"""Threads of this process that wait for a session, with which an operation is under way."""
 
 
 def wipe(*secrets: bytearray | memoryview) -> None:
@@ -214,11 +252,6 @@ class OpenFile:
         """
         self.coming += more
         self.ledger.note(self.at, jobs=int(bool(self.jobs or self.coming)))
-
-    def fetched(self) -> None:
-        """The oldest job is not wanted any more. ``lock`` is held."""
-        self.jobs.popleft()
-        self.note_jobs()
 
     def poll(self, handle: int) -> None:
         """The kernel wants to hear by ``handle`` when poll(2) would answer differently."""

@@ -48,6 +48,12 @@ class header(NamedTuple):
     files_end: u64
     sessions_end: u64
     long_end: u64
+    pid: u32
+    """Of the front end that has it, in its own pid namespace."""
+    refused: u32
+    """So many upgrades have been refused, because threads hang; the last time in the memory of
+    ``hung_uid``."""
+    hung_uid: u32
 
 
 class file_slot(NamedTuple):
@@ -158,7 +164,10 @@ class Ledger:
         if inherited and self.header.magic != _MAGIC:
             raise LedgerError("what a front end has left is no ledger of this version")
         self.view[: len(_MAGIC)] = _MAGIC
-        self.change(generation=self.header.generation + 1)
+        known = self.header
+        self.predecessor = known.pid if known.pid != os.getpid() else 0
+        """The pid of the front end that had it before; 0 for none, and for this process."""
+        self.change(generation=known.generation + 1, pid=os.getpid())
         view = self.view
         self.files = Table(view, FIRST_FILE, FILE.size, FILES, "files_end")
         self._short = Table(view, self.files.end, SHORT, SESSIONS, "sessions_end")

@@ -1,6 +1,7 @@
-"""What one user may have and do at a node, so that others get their share.
+"""What one user may have at a node, so that others get their share.
 
-A user is the uid that opened the file, whoever uses it later.
+A user is the uid that opened the file, whoever uses it later. BUSY alone is of the caller's uid:
+see turns.
 """
 
 import errno
@@ -8,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ LIMITS = FILES, SESSIONS, BYTES, RATE, BUSY
 
 RESERVED = 2
 """Workers that BUSY leaves to others, where nothing is said."""
+MOST_TOLD = 4096
+"""Users and limits of which it is remembered that the log has told of them."""
 
 
 class Limits:
@@ -46,7 +49,22 @@ class Limits:
         self.met: Counter[str] = Counter()
         """How often each has been met, by name."""
         self._accounts: dict[int, Account] = {}
+        self._told: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
+
+    def meet(self, row: Limit, uid: int) -> None:
+        """This user has met a limit: counted, and told once."""
+        self.met[row.name] += 1
+        if (row.name, uid) in self._told:
+            return
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told.add((row.name, uid))
+        log.warning(
+            "uid %d %s: more than %d %s (--%s)",
+            *(uid, "is refused" if row.errno else "waits", self.values[row], row.what, row.name),
+            extra={"uid": uid, "errno": row.errno},
+        )
 
     def open(self, uid: int) -> "Account":
         """The account of who opens a file; OSError(EMFILE) if it has too many."""
@@ -77,24 +95,20 @@ class Limits:
 
 
 class Account:
-    """What one user has. Root is refused nothing, for it can end the service; but it waits."""
+    """What one user has. Root is refused nothing, for it can end the service."""
 
     def __init__(self, uid: int, limits: Limits) -> None:
         self.uid = uid
         self._limits = limits
-        self._values = (
-            limits.values if uid else dict.fromkeys(LIMITS, 0) | {BUSY: limits.values[BUSY]}
-        )
+        self._values = limits.values if uid else dict.fromkeys(LIMITS, 0)
         self._has: Counter[Limit] = Counter()
-        self._told: set[Limit] = set()
-        self._waiting: deque[bytes] = deque()
         self._allowance, self._since = float(self._values[RATE]), time.monotonic()
         self._lock = threading.Lock()
 
     @property
     def is_idle(self) -> bool:
         """It has nothing but sessions of a file that is being closed."""
-        return not (self._has[FILES] or self._has[BUSY])
+        return not self._has[FILES]
 
     def take(self, row: Limit, forced: bool = False) -> None:
         """One more; OSError where that is too many, unless it is ``forced``."""
@@ -126,37 +140,8 @@ class Account:
             self._check(RATE, rate + 1 if self._allowance < 1 else 1)
             self._allowance -= 1
 
-    def begin(self, message: memoryview) -> bool:
-        """Whether this ioctl may be done now; else it is kept until ``finish`` gives it."""
-        with self._lock:
-            if self._has[BUSY] < self._values[BUSY]:
-                self._has[BUSY] += 1
-                return True
-            self._waiting.append(bytes(message))
-            self._meet(BUSY)
-            return False
-
-    def finish(self) -> bytes | None:
-        """One is done; the next one to be done in its place, if any waits."""
-        with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            self._has[BUSY] -= 1
-            return None
-
     def _check(self, row: Limit, amount: int) -> None:
         most = self._values[row]
         if most and amount > most:
-            self._meet(row)
+            self._limits.meet(row, self.uid)
             raise OSError(row.errno, f"{os.strerror(row.errno)}: more than --{row.name}")
-
-    def _meet(self, row: Limit) -> None:
-        self._limits.met[row.name] += 1
-        if row not in self._told:
-            self._told.add(row)
-            how = "waits" if not row.errno else "is refused"
-            log.warning(
-                "uid %d %s: more than %d %s (--%s)",
-                *(self.uid, how, self._values[row], row.what, row.name),
-                extra={"uid": self.uid, "errno": row.errno},
-            )

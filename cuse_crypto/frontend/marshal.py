@@ -98,11 +98,17 @@ class Marshal:
         checked(self._queue.control("OPEN", messages.Handle(file.fh)))
 
     def release(self, file: OpenFile) -> None:
-        """Tell the back end that an open file is gone."""
+        """Tell the back end that an open file is gone.
+
+        It is told first: what it has of the file is room for others. An operation may be under way
+        whose caller was killed, and hang in its memory: nobody waits for that.
+        """
         file.released = True
-        for ses in list(file.sessions):
-            self._forget(file, ses)
-        checked(self._queue.control("RELEASE", messages.Handle(file.fh), patient=False))
+        try:
+            checked(self._queue.control("RELEASE", messages.Handle(file.fh), patient=False))
+        finally:
+            for ses in list(file.sessions):
+                self._forget(file, ses, wait=False)
 
     def _exchange(
         self,
@@ -174,10 +180,10 @@ class Marshal:
         with contextlib.suppress(BackendGone):
             self._queue.control("END_SESSION", messages.Session(file.fh, ses), patient=False)
 
-    def _forget(self, file: OpenFile, ses: int) -> None:
+    def _forget(self, file: OpenFile, ses: int, wait: bool = True) -> None:
         session = file.remove(ses)
         if session:
-            session.end()
+            session.end(wait)
             file.account.give(SESSIONS)
 
     def _put(self, address: int, data: bytes, at: int = SMALL) -> Piece:

@@ -1,4 +1,4 @@
-"""What has to be looked after while requests are under way, by one task, every 20 ms.
+"""The watchdog: deadlines, callers that die, workers that hang; one task, every 20 ms.
 
 An idle device wakes nobody: without requests the task ends, until the next one starts it again.
 """
@@ -12,6 +12,8 @@ from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.queue import Queue
 
 TICK = 0.02
+LATE = 10.0
+"""Seconds without a look after which it is taken for dead, on a machine that has much to do."""
 STUCK = 5
 """So many looks in a row at which nothing has moved are a back end that does not answer."""
 
@@ -29,6 +31,8 @@ class Patrol:
         """Whether the task looks; whoever has a request calls ``start`` if not."""
         self.start: Callable[[], None] = lambda: None
         """From any thread. Does nothing before ``run``."""
+        self.last = time.monotonic()
+        """When it has looked last."""
         self._crew = crew
         self._queues = queues
         self.deadline = deadline
@@ -49,17 +53,23 @@ class Patrol:
             self.running = True
             await self._walk()
 
+    @property
+    def is_healthy(self) -> bool:
+        """It looks when it has to."""
+        return not self.running or time.monotonic() - self.last < LATE
+
     async def _walk(self) -> None:
         still = 0
         while True:
             before = self._requests()
             await trio.sleep(TICK)
+            self.last = time.monotonic()
             quiet = before == self._requests()
             still = still + 1 if quiet else 0
-            if quiet:
+            again = self._look()
+            if quiet or self._crew.pile:
                 self._crew.ensure(last=still >= STUCK)
             late = self._late()
-            again = self._look()
             if quiet and not late and not again and self._crew.readers:
                 self.running = False
                 # Whoever saw that it was running has made its request by then.

@@ -1,6 +1,7 @@
 """The server of one node: its workers, what they share, and the end of it all."""
 
 import errno
+import itertools
 import logging
 import os
 import time
@@ -10,31 +11,34 @@ from functools import partial
 import trio
 
 from cuse_crypto.board import OPENS, Board, Seats
-from cuse_crypto.frontend.counters import Counters
 from cuse_crypto.frontend.crew import Crew
 from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
-from cuse_crypto.frontend.limits import Limits
+from cuse_crypto.frontend.hung_workers import HungWorkers
+from cuse_crypto.frontend.inflight import InflightRequests
+from cuse_crypto.frontend.limits import BUSY, Limits
 from cuse_crypto.frontend.patrol import Patrol
 from cuse_crypto.frontend.pulse import Pulse
 from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.route import Route
 from cuse_crypto.frontend.succession import Inherited, Succession
-from cuse_crypto.frontend.tickets import Ticket, is_dying
+from cuse_crypto.frontend.turns import MOST_HUNG, Turns
 from cuse_crypto.frontend.worker import Worker
 from cuse_crypto.fuse.node import Node
 from cuse_crypto.fuse.protocol import IN_HEADER
+from cuse_crypto.linux.proc import is_dying
 from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
 
 GRACE = 1.0
-"""Seconds that a caller waits for the back end after a signal that does not kill it. Much longer
-than a part of an operation takes: a timer of the caller's must not keep it from getting anywhere.
-"""
+"""Seconds that a caller waits for a back end that is not there after a signal that does not kill
+it."""
 DRAIN = 1.0
 """Seconds that operations under way may still take when the node is removed."""
 GUEST_SIZE = 16
+MOST_NAMED = 8
+"""Processes that a line names."""
 
 
 class Server:
@@ -63,24 +67,28 @@ class Server:
         self.api = api
         self.node = node
         self.limits = limits or Limits(workers=workers)
-        self.board = board or Board(workers + 1, traced=False)
+        self.board = board or Board(workers + 1, traced=False, more=MOST_HUNG)
         ledger = predecessor.ledger if predecessor else None
         self.files = OpenFiles(self.limits, ledger, Seats(self.board))
         self._estate = estate or Estate()
-        self.succession = Succession(node.channel, self.files, self._estate)
+        crashed = bool(predecessor and predecessor.crashed)
+        self.succession = Succession(node.channel, self.files, self._estate, crashed)
         self.direct = direct
-        self.tickets: dict[int, Ticket] = {}
-        """The ioctls under way, by ``unique``."""
-        self.short: dict[int, int] = {}
-        """Those on the short way, and the callers' threads. Whoever pops one may answer it."""
+        self.inflight = InflightRequests()
+        self.turns = Turns(
+            self.limits.values[BUSY], max(1, workers // 2), partial(self.limits.meet, BUSY)
+        )
         self._signalled: dict[int, float] = {}
         """When signals came for callers, by ``unique``, in seconds of time.monotonic()."""
         route = to if isinstance(to, Route) else Route([to])
         self._connect = partial(Queue, route, os.urandom(GUEST_SIZE), deadline=deadline)
         self._patience = patience
         self._queues: list[Queue] = []
-        self.counters: list[Counters] = []
-        """Of the workers."""
+        self._numbers = itertools.count()
+        self._workers: list[Worker] = []
+        self._hung_workers = HungWorkers(self._workers, self.files, max(2, workers // 2))
+        self.hung: dict[int, int] = {}
+        """Callers' threads in whose memory workers hang, and the users of these."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
         self.pulse = Pulse(node.channel.fd, self.crew, self._queues, self._under_way)
@@ -88,8 +96,8 @@ class Server:
         """Set when the node is gone, whoever took it away."""
         for message in self.succession.begin(predecessor.again if predecessor else ()):
             header = IN_HEADER.read(message)
-            self.tickets[header.unique] = Ticket(header.unique, header.pid)
-            self.crew.pile.append(message)
+            self.inflight.add(header.unique, header.pid)
+            self.crew.carry(partial(Worker.serve_later, message=message, in_turn=False))
         # Files that are taken over are open, too.
         self.board.region(0)[OPENS] += len(self.files)
         mine = node.attributes
@@ -100,7 +108,11 @@ class Server:
             log.error("what is open would be lost with this process: %s", error.strerror)
 
     def _under_way(self) -> object:
-        return list(self.tickets), list(self.short)
+        return list(self.inflight.waiting), list(self.inflight.claimed)
+
+    def is_healthy(self) -> bool:
+        """Requests are taken, and the watchdog looks."""
+        return self.pulse.beats() and self.patrol.is_healthy
 
     def connect(self) -> str:
         """Meet the back end; the name of its engine. BackendGone if it is not there."""
@@ -112,81 +124,131 @@ class Server:
             queue.close()
 
     async def run(self) -> None:
-        """Serve until the end of the node."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.patrol.run)
-            await self.crew.run()
-            nursery.cancel_scope.cancel()
-        self.ended.set()
+        """Serve until the end of the node. What fails here ends the process: another takes over."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_over)
+                await self.crew.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.ended.set()
+
+    async def _watch_over(self) -> None:
+        try:
+            await self.patrol.run()
+        except Exception:
+            log.critical("a bug ends this front end", exc_info=True)
+            os.abort()
 
     def _new_worker(self) -> Callable[[], None]:
-        queue = self._connect(number=len(self._queues), patience=self._patience)
+        number = next(self._numbers)
+        queue = self._connect(number=number, patience=self._patience)
         queue.before_long = self.crew.ensure
-        ledger = self.files.ledger
         try:
-            self._estate.keep_arena(queue.arena, ledger.header.generation, queue.number)
+            self._estate.keep_arena(queue.arena, self.files.ledger.header.generation, number)
         except OSError:
             # What nobody could take over must not be begun, unless it is that or nothing.
             if self._queues:
                 raise
             log.error("what is under way would be lost with this process: nobody keeps it")
+        worker = Worker(self, queue)
         self._queues.append(queue)
-        return Worker(self, queue).run
+        self._workers.append(worker)
+        return worker.run
+
+    def leave(self, worker: Worker) -> None:
+        """A worker has ended; from its thread."""
+        self._workers.remove(worker)
+        self._queues.remove(worker.queue)
+        worker.leave_board(self.board)
+        self._estate.drop_arena(self.files.ledger.header.generation, worker.queue.number)
 
     async def drain(self) -> None:
         """What is under way may finish, for a moment."""
         with trio.move_on_after(DRAIN):
-            while self.tickets or self.short:
+            while len(self.inflight):
                 await trio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Remove the node."""
+        """Remove the node; within three times DRAIN, whatever hangs.
+
+        Nobody's memory is written once the kernel has let its caller go: what is claimed ends
+        before the node does. A write that hangs in a page is the exception. It has pinned the
+        memory as it was when it began, no other process has that, and what it writes there when the
+        page comes is the result that the caller has asked for, at the address that it has given.
+        """
         await self.drain()
-        self.abandon()
+        self.inflight.close()
+        with trio.move_on_after(DRAIN):
+            while self.inflight.claimed:
+                await trio.sleep(0.001)
+        if self.hung:
+            log.error("%s; they end when it comes", self.hanging)
         self.node.abort()
-        for queue in self._queues:
+        for queue in list(self._queues):
             queue.shut()
+
+    @property
+    def hanging(self) -> str:
+        """Whose memory holds how many threads of this process."""
+        users = ", ".join(f"uid {uid}" for uid in sorted({*self.hung.values()}))
+        pids = ", ".join(map(str, sorted(self.hung)[:MOST_NAMED]))
+        return f"threads wait for memory of {users} that does not come (processes {pids})"
 
     def abandon(self) -> None:
         """The connection to the kernel ends, and lets the callers go: their memory is theirs."""
-        self.short.clear()
-        for ticket in list(self.tickets.values()):
-            ticket.interrupted = True
-            ticket.take()
+        self.inflight.close()
 
     def interrupt(self, unique: int) -> bool:
         """A signal for the caller of ``unique`` came; False if that request is not known (yet)."""
-        if unique not in self.tickets and unique not in self.short:
+        if unique not in self.inflight:
             return False
         self._signalled.setdefault(unique, time.monotonic())
-        self._let_go(unique)
         return True
 
     def _let_go(self, unique: int) -> None:
-        """Answer with EINTR whoever dies, or has waited long after a signal, if it is not late."""
-        ticket = self.tickets.get(unique)
-        thread = ticket.thread if ticket else self.short.get(unique)
+        """Answer with EINTR whoever dies, or waits for a back end that is not there after a signal.
+
+        The driver heeds no signal, and programs do not expect EINTR.
+        """
+        thread = self.inflight.thread(unique)
         if thread is None:
-            self._signalled.pop(unique, None)
-            return
-        dying = is_dying(thread)
-        # The driver heeds no signal, and programs do not expect that.
-        late = time.monotonic() - self._signalled[unique] > GRACE
-        if ticket:
-            ticket.interrupted |= dying
-            answer = (dying or late) and ticket.take()
-        else:
-            answer = (dying or late) and self.short.pop(unique, None) is not None
-        if answer:
+            del self._signalled[unique]
+        elif is_dying(thread):
+            self.inflight.dying.add(unique)
+            self._interrupt(unique)
+        elif time.monotonic() - self._signalled[unique] > GRACE and not self._has_back_end():
+            self._interrupt(unique)
+
+    def _interrupt(self, unique: int) -> None:
+        if self.inflight.take(unique):
+            self.inflight.dying.discard(unique)
+            self.turns.forget(unique)
             self.node.channel.reply(unique, errno.EINTR)
+
+    def _has_back_end(self) -> bool:
+        return any(queue.is_up() for queue in list(self._queues))
 
     def _look(self) -> bool:
         """Look again at those who were signalled: the kernel tells only of the first signal.
 
-        And show what has been counted.
+        And at workers that hang, and show what has been counted. Whether there is more to look at.
         """
         for unique in list(self._signalled):
             self._let_go(unique)
-        for counters in self.counters:
-            counters.publish()
-        return bool(self.tickets or self.short or self._signalled)
+        busy = self._look_for_hung()
+        for worker in list(self._workers):
+            worker.counters.publish()
+        return bool(busy or len(self.inflight) or self._signalled)
+
+    def _look_for_hung(self) -> bool:
+        found, turns = self._hung_workers.look(), self.turns
+        for uid in found.by_user.keys() - turns.restricted.keys():
+            log.warning("uid %d: memory that does not come holds a worker", uid, extra={"uid": uid})
+        self.hung = found.callers
+        self.crew.replace(min(found.by_user.total(), MOST_HUNG))
+        if found.by_user or found.slow or turns.restricted:
+            now = time.monotonic()
+            for message in turns.update(found.by_user, found.in_turn, found.slow, now):
+                self.crew.carry(partial(Worker.serve_later, message=message, in_turn=True))
+        return bool(turns.restricted) or any(worker.serving for worker in self._workers)

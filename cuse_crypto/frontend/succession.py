@@ -26,6 +26,7 @@ from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.channel import Channel
 from cuse_crypto.fuse.node import DEV, Attributes, Node, adopt
 from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, IN_HEADER, OPCODES, layouts
+from cuse_crypto.linux.proc import state
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +34,28 @@ _DONE = layouts("FUSE_IOCTL")[1].bytes(protocol.fuse_ioctl_out(0))
 PATIENCE = 2.0
 """Seconds for a node that could not be taken over to go."""
 FATAL = 5
-"""So many front ends in a row may die with one request, before it is taken for the reason."""
+"""So many front ends in a row may crash with one request, before it is taken for the reason."""
+CORPSE = 0.2
+"""Seconds for the threads of a predecessor to end that a page has woken."""
 _VECTOR = struct.Struct("=2Q")
 
 
 class Inherited(NamedTuple):
-    """A predecessor's node, its ledger, and what the kernel has sent once more."""
+    """A predecessor's node, its ledger, what the kernel has sent once more, and whether it
+    crashed.
+    """
 
     node: Node
     ledger: Ledger
     again: list[bytes]
+    crashed: bool
 
 
 def inherit(name: str, estate: Estate) -> Inherited | None:
     """What there is to take over; None, with nothing left of it, if that cannot be."""
+    report = estate.keep_crash_report()
+    if report:
+        log.error("the front end before this one crashed:\n%s", report)
     kind, found = estate.kind, estate.descriptors
     if kind is None or LEDGER not in found or (kind == "mounted" and LOCK not in found):
         estate.refuse()
@@ -60,7 +69,7 @@ def inherit(name: str, estate: Estate) -> Inherited | None:
         attributes = Attributes(known.mode, known.uid, known.gid)
         lock = os.dup(found[LOCK]) if LOCK in found else -1
         node = adopt(name, kind, attributes, os.dup(found[f"{NODE}.{kind}"]), lock)
-        inherited = Inherited(node, ledger, _again(node))
+        inherited = Inherited(node, ledger, _again(node), bool(report))
     except (OSError, LedgerError) as problem:
         log.error("what was open is lost: %s", getattr(problem, "strerror", None) or problem)
         if node:
@@ -105,34 +114,64 @@ def _is_answered(message: bytes) -> bool:
     return row is None or row.answered
 
 
+class Unfinished(NamedTuple):
+    """An operation of which ``done`` bytes are done, or WHOLE, once what ``mark`` names is written
+    again; ``iv`` is the next.
+    """
+
+    mark: Mark
+    arena: Arena
+
+    @property
+    def done(self) -> int:
+        """Bytes, or a value of marks."""
+        return self.mark.done
+
+    @property
+    def iv(self) -> bytes:
+        """For the next part."""
+        return self.mark.state[-1]
+
+
 class Succession:
     """What a predecessor has left undone. To be made before anybody reads from the kernel."""
 
-    def __init__(self, channel: Channel, files: OpenFiles, estate: Estate) -> None:
-        """``files`` has the predecessor's ledger; open files and sessions are restored to it."""
-        self.unfinished: dict[int, tuple[int, bytes]] = {}
-        """By ``unique``: so many bytes of this operation are done, and this IV is the next."""
+    def __init__(
+        self, channel: Channel, files: OpenFiles, estate: Estate, crashed: bool = False
+    ) -> None:
+        """``files`` has the predecessor's ledger; open files and sessions are restored to it.
+
+        ``crashed``: by itself, and was not killed.
+        """
+        self.unfinished: dict[int, Unfinished] = {}
+        """By ``unique``."""
         self._lock = threading.Lock()
         self._channel, self._files, self._estate = channel, files, estate
         numbers = estate.descriptors
         self._arenas = [Arena(numbers[own], numbers[shared]) for own, shared in estate.arenas()]
         self._names = estate.arena_names()
+        self._crashed = crashed
 
     def begin(self, messages: Sequence[bytes]) -> list[bytes]:
         """Answer what is as good as done; the rest of ``messages`` (see Channel.take), to be
         executed as if it were new, but for ``unfinished``.
+
+        No caller's memory is touched here: the page may be one for which the predecessor waits.
         """
         resent = {unique: message for message in messages if (unique := _resent(message))}
-        fatal = self._refuse_fatal(resent)
+        answered = self._refuse_fatal(resent)
         begun = {unique: one for unique, one in self._begun().items() if unique in resent}
         for mark, _ in begun.values():
             _settle(mark, self._files.ledger)
         self._files.restore()
-        answered = fatal | {
-            unique
-            for unique, one in begun.items()
-            if unique not in fatal and self._finish(resent[unique], *one)
-        }
+        for unique, (mark, arena) in begun.items():
+            if unique in answered or mark.done == UNDO:
+                continue
+            if mark.done == WHOLE and not mark.vectors:
+                self._channel.reply(IN_HEADER.read(resent[unique]).unique, 0, _DONE)
+                answered.add(unique)
+            else:
+                self.unfinished[unique] = Unfinished(mark, arena)
         # The kernel knows nothing of files whose open has not been answered.
         for file in self._files.opened_by(resent.keys()):
             self._files.release(file.fh)
@@ -141,6 +180,25 @@ class Succession:
         left = [message for message in messages if _resent(message) not in answered]
         # What others have begun on the same session comes after what is half done.
         return sorted(left, key=lambda message: _resent(message) not in self.unfinished)
+
+    def finish(self, one: Unfinished) -> bool:
+        """Write again what may be half written; whether that was all. OSError(EFAULT) if the
+        caller's memory does not take it.
+
+        A thread of the predecessor that hung in the same page is dead, and writes the pages before
+        that one when it comes, once more: the same bytes. It is waited for, so that it does not
+        write them after the answer.
+        """
+        if one.mark.vectors:
+            if not _written(one.mark, one.arena):
+                raise OSError(errno.EFAULT, "bad address")
+            self._wait_for_predecessor()
+        return one.done == WHOLE
+
+    def _wait_for_predecessor(self) -> None:
+        pid, end = self._files.ledger.predecessor, time.monotonic() + CORPSE
+        while pid and state(pid) == "Z" and time.monotonic() < end:
+            time.sleep(0.001)
 
     def ended(self, unique: int = 0) -> None:
         """The predecessor's memory is not needed any more, once all of ``unfinished`` has ended."""
@@ -151,8 +209,11 @@ class Succession:
                 self._estate.drop(names)
 
     def _refuse_fatal(self, resent: Mapping[int, bytes]) -> set[int]:
-        """Those that have been under way at the end of too many front ends: EIO."""
-        left = self._files.ledger.suspect(resent)
+        """Those that have been under way when too many front ends crashed: EIO.
+
+        One that was killed did not die of a request.
+        """
+        left = self._files.ledger.suspect(resent if self._crashed else ())
         fatal = {unique for unique, times in left.items() if times >= FATAL}
         for unique in fatal:
             log.error("a request is given up that was under way when %d front ends died", FATAL)
@@ -169,19 +230,6 @@ class Succession:
                 if known is None or known[0].progress < mark.progress:
                     begun[mark.unique] = mark, arena
         return begun
-
-    def _finish(self, message: bytes, mark: Mark, arena: Arena) -> bool:
-        """Write again what may be half written; True if that was all and has been answered."""
-        header = IN_HEADER.read(message)
-        if mark.vectors and not _written(mark, arena):
-            self._channel.reply(header.unique, errno.EFAULT)
-            return True
-        if mark.done == WHOLE:
-            self._channel.reply(header.unique, 0, _DONE)
-            return True
-        if mark.done != UNDO:
-            self.unfinished[mark.unique] = mark.done, mark.state[-1]
-        return False
 
     def _wake_pollers(self) -> None:
         """They may wait for results that will not come."""

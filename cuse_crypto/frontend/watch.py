@@ -62,7 +62,7 @@ class Watch:
     """One worker's part of the board."""
 
     def __init__(self, board: Board, rows: tuple[Ioctl, ...], queue: "Queue", marks: Marks) -> None:
-        worker = board.hire()
+        self._worker = worker = board.hire()
         self._words, self.counters = board.words, Counters(board, worker)
         self._view, self._queue = queue.arena.view, queue
         self._rows = {
@@ -86,6 +86,11 @@ class Watch:
         """The structure, before anything is done, and as its caller gets it back."""
         self._held = 0
         """Bytes that were copied."""
+
+    def leave_board(self, board: Board) -> None:
+        """Nothing more is written by this."""
+        self.counters.publish()
+        board.leave(self._worker)
 
     def trace_short(
         self, times: tuple[int, int, int], error: int, message: tuple[int, ...]

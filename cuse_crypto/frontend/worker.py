@@ -9,22 +9,25 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
+from cuse_crypto.board import Board
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
 from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
+from cuse_crypto.frontend.inflight import AlreadyReplied, Deferred, InflightRequest
 from cuse_crypto.frontend.inode import Inode
-from cuse_crypto.frontend.limits import RATE, Account
+from cuse_crypto.frontend.limits import RATE
 from cuse_crypto.frontend.marks import Marks
 from cuse_crypto.frontend.marshal import Call
 from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
 from cuse_crypto.frontend.queue import BackendGone, Queue
-from cuse_crypto.frontend.tickets import Answered, Ticket
+from cuse_crypto.frontend.turns import uid_of
 from cuse_crypto.frontend.watch import Watch
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import FUSE_UNIQUE_RESEND, Fopen, IoctlFlag, Request, layouts
@@ -55,31 +58,56 @@ class Worker(Inode):
         self._channel = server.node.channel
         self._attributes = server.node.attributes
         self._ledger = server.files.ledger
-        self._queue = queue
+        self._inflight = server.inflight
+        self.queue = queue
         self._arena = queue.arena
         self._marks = Marks(self._arena)
         self._memory = DirectMemory(self._arena, self._marks)
-        self._account: Account | None = None
-        """Whose ioctl is being done here."""
+        self.thread = 0
+        """Its thread id, once it runs."""
+        self.serving = False
+        """The request in its read buffer is under way."""
+        self.turn: int | None = None
+        """The user whose turn is used here."""
         self._bed = threading.Lock()
         self._bed.acquire()
         rows, calls = APIS[server.api]
         self._watch = Watch(server.board, rows, queue, self._marks)
-        server.counters.append(self._watch.counters)
+        self.counters = self._watch.counters
         self._express = Express(server, queue, self._watch)
         self._marshal = calls(rows, queue)
         self._released: OpenFile | None = None
+        self._current: InflightRequest | None = None
+        """The open or the ioctl that is served."""
         self._handlers: dict[int, Callable[[Request], Buffer]] = {
             row.number: getattr(self, row.name)
             for row in protocol.OPCODES.values()
             if hasattr(self, row.name)
         }
 
+    @property
+    def request(self) -> memoryview:
+        """The request that it serves, or has served last."""
+        return self._arena.read_buffer
+
+    def leave_board(self, board: Board) -> None:
+        """Another worker may have its place there."""
+        self._watch.leave_board(board)
+
     def run(self) -> None:
-        """Serve until the channel ends."""
-        crew, patrol, queue = self._server.crew, self._server.patrol, self._queue
+        """Serve until the channel ends, or until there are more workers than needed."""
+        self.thread = threading.get_native_id()
+        here.doing = describing(self._arena.read_buffer, self._server.api)
+        if self._serve_all():
+            self._server.crew.dismiss()
+            self._server.abandon()
+        self.queue.close()
+        self._server.leave(self)
+
+    def _serve_all(self) -> bool:
+        """Serve until the end of the channel; False where others go on."""
+        crew, patrol, queue = self._server.crew, self._server.patrol, self.queue
         fd, buffer = self._channel.fd, self._arena.read_buffer
-        here.doing = describing(buffer, self._server.api)
         vector, express, readers = [buffer], self._express.serve, crew.readers
         if self._server.limits.values[RATE]:
             # What goes the short way is not counted.
@@ -87,8 +115,11 @@ class Worker(Inode):
         look_behind = crew.watcher()
         awake, needless = True, 0
         while awake:
+            self.serving = False
             while crew.pile and not crew.all_busy():
                 self._work_off()
+            if crew.surplus and readers and crew.is_surplus():
+                return False
             readers.append(None)
             if crew.pile and len(readers) > 1:
                 readers.pop()
@@ -100,6 +131,7 @@ class Worker(Inode):
             readers.pop()
             if not size:
                 break
+            self.serving = True
             if not patrol.running:
                 patrol.start()
             if crew.is_full and self._carry(buffer[:size]):
@@ -110,87 +142,113 @@ class Worker(Inode):
                 if not express(size):
                     self._serve_in_turn(size)
             except Exception:
-                log.exception("a bug, answered with EIO")
-                unique = protocol.unique_of(buffer)
-                self._server.short.pop(unique, None)
-                self._channel.reply(unique, errno.EIO)
+                self._give_up(buffer)
             if queue.longest > KEPT:
                 self._arena.trim()
                 queue.longest = 0
             needless = needless + 1 if readers else 0
             if needless > PATIENCE or len(readers) > 1:
-                needless, awake = 0, crew.rest(self._bed)
-        crew.dismiss()
-        self._server.abandon()
-        queue.close()
+                needless, self.serving, awake = 0, False, crew.rest(self._bed)
+        return True
 
-    def _serve_in_turn(self, size: int) -> None:
-        """Answer the request in the arena, and what waited for its user to be done with one."""
+    def _serve_in_turn(self, size: int, known: bool = False) -> None:
+        """Answer the request in the arena, and what waited for its turn meanwhile.
+
+        ``known``: it is in the table of requests under way already.
+        """
         buffer = self._arena.read_buffer
-        waited = size
-        while waited:
-            self._serve_safely(buffer[:waited])
-            account, self._account = self._account, None
-            message = account.finish() if account else None
-            waited = len(message) if message else 0
-            if message:
-                buffer[:waited] = message
-                self._account = account
+        while size:
+            self._serve_safely(buffer[:size], known)
+            user, self.turn = self.turn, None
+            message = None if user is None else self._server.turns.finish(user)
+            size, known = self._load(message) if message else 0, True
 
-    def _serve_safely(self, message: memoryview) -> None:
+    def _load(self, message: bytes) -> int:
+        """Put it where requests are worked on; its turn has begun. Its size."""
+        self._arena.read_buffer[: len(message)] = message
+        self.turn = uid_of(message)
+        return len(message)
+
+    def serve_later(self, message: bytes, *, in_turn: bool) -> None:
+        """Answer a request that was laid aside; ``in_turn``: its user's turn has begun."""
+        size = self._load(message)
+        if not in_turn:
+            self.turn = None
+        self._serve_in_turn(size, known=True)
+
+    def _serve_safely(self, message: memoryview, known: bool) -> None:
         """Answer one request, whatever happens; a bug must not take the next one along."""
         try:
-            self._serve(message)
+            self._serve(message, known)
         except Exception:
-            log.exception("a bug, answered with EIO")
-            self._channel.reply(protocol.unique_of(message), errno.EIO)
+            self._give_up(message)
 
-    def _serve(self, message: memoryview) -> None:
-        """Answer one request; the only place that does, but for Server._let_go and Express."""
+    def _give_up(self, message: memoryview) -> None:
+        """Answer with EIO, if nobody else has answered."""
+        log.exception("a bug, answered with EIO")
+        unique, inflight = protocol.unique_of(message), self._inflight
+        if inflight.take(unique) or inflight.claimed.pop(unique, None) is not None:
+            self._channel.reply(unique, errno.EIO)
+
+    def _serve(self, message: memoryview, known: bool) -> None:
+        """Answer one request; the only place that does, but for the watchdog and Express."""
         try:
             request = protocol.decode(message)
         except protocol.ProtocolError as problem:
             log.error("from the kernel: %s", problem)
             return
-        unique, opcode = request.header.unique, request.opcode
+        opcode = request.opcode
         handler = self._handlers.get(opcode.number)
         body: Buffer = b""
         error = 0
         try:
+            if opcode.number in _MAY_TAKE_LONG:
+                self._enter(request, known)
             if handler:
                 body = handler(request)
             else:
                 error = opcode.unhandled
-        except Answered:
-            self._watch.end(errno.EINTR)
+        except Deferred:
+            self._current = None
             return
+        except AlreadyReplied:
+            error = errno.EINTR
         except Exception as failure:
             error = errno_of(failure)
-        self._watch.end(error)
-        if opcode.answered:
-            self._channel.reply(unique, error, body)
-        self._end_resumed(unique)
+        self._reply(request, error, body)
         if self._released:
             file, self._released = self._released, None
             crew = self._server.crew
             if crew.all_busy():
-                crew.carry(file)
+                crew.carry(partial(Worker.release, file=file))
             else:
-                self._release(file)
+                self.release(file)
 
-    def _claim_resumed(self, ticket: Ticket) -> None:
-        """Half of it is written: nobody else may answer it any more."""
-        try:
-            ticket.claim()
-        except Answered:
-            self._end_resumed(ticket.unique)
-            raise
+    def _enter(self, request: Request, known: bool) -> None:
+        """Into the table; AlreadyReplied if it was laid aside, and is gone meanwhile."""
+        header, inflight = request.header, self._inflight
+        if not known:
+            inflight.add(header.unique, header.pid)
+        self._current = InflightRequest(inflight, header.unique)
+        if self._current.is_gone:
+            raise AlreadyReplied
+
+    def _reply(self, request: Request, error: int, body: Buffer) -> None:
+        """Answer, if that is still to be done here."""
+        unique, current, self._current = request.header.unique, self._current, None
+        mine = current is None or current.settle()
+        self._watch.end(error if mine else errno.EINTR)
+        if mine and request.opcode.answered:
+            self._channel.reply(unique, error, body)
+        if current:
+            current.finish()
+            self._end_resumed(unique)
 
     def _end_resumed(self, unique: int) -> None:
         if self._server.succession.unfinished:
             self._server.succession.ended(_first(unique))
 
-    def _release(self, file: OpenFile) -> None:
+    def release(self, file: OpenFile) -> None:
         """What comes after the answer to a release."""
         try:
             self._marshal.release(file)
@@ -199,28 +257,23 @@ class Worker(Inode):
 
     def _carry(self, message: memoryview) -> bool:
         """Leave an open or an ioctl to others, when they are all at work; False if they are not."""
-        crew, tickets = self._server.crew, self._server.tickets
+        crew = self._server.crew
         header = protocol.IN_HEADER.read(message)
         if header.opcode not in _MAY_TAKE_LONG or not crew.all_busy():
             return False
-        tickets[header.unique] = Ticket(header.unique, header.pid)
-        crew.carry(bytes(message))
+        self._inflight.add(header.unique, header.pid)
+        crew.carry(partial(Worker.serve_later, message=bytes(message), in_turn=False))
         return True
 
     def _work_off(self) -> None:
         """Do what lies on the pile for longest."""
         try:
-            item = self._server.crew.pile.popleft()
+            work = self._server.crew.pile.popleft()
         except IndexError:
             return
-        if not isinstance(item, bytes):
-            self._release(item)
-            return
-        message = self._arena.read_buffer[: len(item)]
-        message[:] = item
-        ticket = self._server.tickets.pop(protocol.unique_of(message), None)
-        if ticket and ticket.take():
-            self._serve_in_turn(len(item))
+        self.serving = True
+        work(self)
+        self.serving = False
 
     def FUSE_OPEN(self, request: Request) -> Buffer:
         """ENODEV where there is no back end; EINVAL for O_DIRECT, as the driver says.
@@ -229,26 +282,26 @@ class Worker(Inode):
         """
         if request.body.flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "no direct I/O on a device")
-        server, unique = self._server, request.header.unique
-        file = server.files.open(request.header.uid, _first(unique), request.header.pid)
-        ticket = server.tickets[unique] = Ticket(unique, request.header.pid)
-        self._queue.pointless = ticket.is_pointless
+        server, current = self._server, self._inflight_request()
+        file = server.files.open(request.header.uid, _first(current.unique), request.header.pid)
+        self.queue.pointless = current.is_abandoned
         try:
             self._marshal.open(file)
-            ticket.settle()
+            current.claim()
         except BaseException as error:
             server.files.release(file.fh)
             if isinstance(error, BackendGone):
                 log.error("%s", error.strerror, extra={"errno": errno.ENODEV})
-                ticket.settle()
                 raise OSError(errno.ENODEV, "no back end") from error
-            if isinstance(error, Answered):
+            if isinstance(error, AlreadyReplied):
                 self._marshal.release(file)
             raise
-        finally:
-            del server.tickets[unique]
         self._watch.counters.opened()
         return _OPEN_OUT.bytes(protocol.fuse_open_out(file.fh, _OPEN_FLAGS))
+
+    def _inflight_request(self) -> InflightRequest:
+        assert self._current
+        return self._current
 
     def FUSE_RELEASE(self, request: Request) -> Buffer:
         """Answered at once; the back end is told afterwards."""
@@ -260,74 +313,72 @@ class Worker(Inode):
 
     def FUSE_IOCTL(self, request: Request) -> Buffer:
         """Do the ioctl when it is its user's turn: now, or when another one is done."""
-        tickets, header = self._server.tickets, request.header
-        if self._account is None:
-            account = self._server.files[request.body.fh].account
-            if request.body.cmd != _GIVES_BACK and _first(header.unique) == header.unique:
-                account.spend()
-            tickets[header.unique] = Ticket(header.unique, header.pid)
-            if not account.begin(self._arena.read_buffer[: header.len]):
-                raise Answered
-            self._account = account
-        ticket = tickets[header.unique]
+        header, body = request.header, request.body
+        file = self._server.files[body.fh]
+        if self.turn is None:
+            if body.cmd != _GIVES_BACK and _first(header.unique) == header.unique:
+                file.account.spend()
+            message = self._arena.read_buffer[: header.len]
+            if not self._server.turns.begin(header.uid, header.unique, message):
+                raise Deferred
+            self.turn = header.uid
         try:
-            # It may have been interrupted while it waited.
-            if ticket.is_taken:
-                raise Answered
-            return self._ioctl(request, ticket)
+            return self._ioctl(request, file)
         finally:
-            tickets.pop(header.unique, None)
+            self._notify_pollers(file)
 
-    def _ioctl(self, request: Request, ticket: Ticket) -> Buffer:
+    def _ioctl(self, request: Request, file: OpenFile) -> Buffer:
         """With the caller's memory reached in the way that works."""
-        server, body = self._server, request.body
+        server, body, current = self._server, request.body, self._inflight_request()
         pid, unique = request.header.pid, request.header.unique
-        file = server.files[body.fh]
         unrestricted = body.flags & IoctlFlag.UNRESTRICTED
-        memory: DirectMemory | RetriedMemory = self._memory
         self._memory.pid, self._marks.unique = pid, unique
-        # Only a round of the retry protocol brings memory along on a CUSE node.
-        if unrestricted and (body.in_size or body.out_size or not pid or not server.direct):
-            memory = self._retried(request, body.out_size)
-        elif not pid:
+        if not pid and not unrestricted:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
-
+        call = Call(file, pid, body.arg, _NO_LAYOUT, self._memory, current.claim, self._succeed)
+        if begun := server.succession.unfinished.get(_first(unique)):
+            current.claim()
+            if server.succession.finish(begun):
+                return _DONE
+            call.done, call.iv = begun.done, begun.iv
         self._watch.begin(request, file)
-        memory = self._watch.memory(memory, pid)
-        self._queue.pointless = ticket.is_pointless
-        answered = False
-
-        def succeed() -> None:
-            nonlocal answered
-            answered = True
-            self._watch.end(0)
-            self._channel.reply(unique, 0, _DONE)
-
-        call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
-        call.done, call.iv = server.succession.unfinished.get(_first(unique), (0, b""))
-        if call.done:
-            self._claim_resumed(ticket)
+        self.queue.pointless = current.is_abandoned
+        memory: DirectMemory | RetriedMemory = self._memory
+        if unrestricted and self._needs_kernel(request):
+            memory = self._retried(request, body.out_size)
         try:
             try:
+                memory = call.memory = self._watch.memory(memory, pid)
                 self._marshal.ioctl(body.cmd, body.flags, call)
             except Unreachable:
                 if not unrestricted:
                     raise
-                retried = self._retried(request, 0)
-                call.memory = memory = self._watch.memory(retried, pid)
+                memory = call.memory = self._watch.memory(self._retried(request, 0), pid)
                 self._marshal.ioctl(body.cmd, body.flags, call)
         except Retry as retry:
             self._watch.leave()
             return _retry_reply(retry)
-        finally:
-            del server.tickets[unique]
-            self._notify_pollers(file)
-            ticket.settle()
-            if answered:
-                raise Answered
+        if self._current is None:
+            raise Deferred
         if isinstance(memory, RetriedMemory):
             return b"".join([_DONE, *memory.output])
         return _DONE
+
+    def _succeed(self) -> None:
+        """Answer the ioctl with 0, for what can only be done when it has been answered."""
+        current, self._current = self._inflight_request(), None
+        self._watch.end(0)
+        self._channel.reply(current.unique, 0, _DONE)
+        current.finish()
+
+    def _needs_kernel(self, request: Request) -> bool:
+        """Whether the kernel has to copy: only a round of the retry protocol brings memory along.
+
+        Where it copies for a caller whose memory hangs, that caller hangs, and no worker.
+        """
+        body, pid = request.body, request.header.pid
+        direct = self._server.direct and not self._server.turns.hangs(request.header.uid)
+        return bool(body.in_size or body.out_size or not pid or not direct)
 
     def _retried(self, request: Request, out_size: int) -> RetriedMemory:
         return RetriedMemory(self._arena, self._marks, self._ledger, request.payload, out_size)

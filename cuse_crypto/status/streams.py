@@ -111,7 +111,7 @@ class Streams:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._rings = [RingReader(board, worker) for worker in range(board.workers)]
+        self._rings = [RingReader(board, worker) for worker in range(board.ringed)]
         self._streams: list[Stream] = []
         self._wanted = trio.Event()
         self._dropped = 0

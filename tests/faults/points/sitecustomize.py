@@ -1,8 +1,8 @@
 """Imported by every Python that has this folder in PYTHONPATH: fault points of a front end.
 
 What stands in the file FAULT_POINT, ``WHERE HOW COUNT``, happens once: at the COUNT-th ``copy`` to
-a caller (process_vm_writev), or ``answer`` to the kernel, the process is killed; ``before`` it,
-after ``half`` of it, or ``after`` it.
+a caller (process_vm_writev), or ``answer`` to the kernel, the process is killed: ``before`` it,
+after ``half`` of it, or ``after`` it; or it crashes (``crash``) before it.
 """
 
 import ctypes
@@ -31,8 +31,8 @@ def _due(where: str) -> str:
     return how
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _die(number: int = signal.SIGKILL) -> None:
+    signal.raise_signal(number)
 
 
 def _halved(address: int, count: int) -> ctypes.Array[ctypes.c_uint64]:
@@ -52,6 +52,8 @@ def _copying(real: Callable[..., int]) -> Callable[..., int]:
         how = _due("copy")
         if how == "before":
             _die()
+        if how == "crash":
+            _die(signal.SIGSEGV)
         if how == "half":
             halves = _halved(local, mine), _halved(remote, theirs)
             ours, other = (ctypes.addressof(half) for half in halves)
@@ -71,6 +73,8 @@ def _answering(real: Callable[..., int]) -> Callable[..., int]:
         how = _due("answer") if any(bytes(buffers[0])[8:16]) else ""
         if how == "before":
             _die()
+        if how == "crash":
+            _die(signal.SIGSEGV)
         written = real(fd, buffers)
         if how:
             _die()

@@ -1,0 +1,130 @@
+"""Which workers hang in the memory of a caller, as the watchdog sees it every tick.
+
+The fast path keeps no account of what it does, so it is looked at from outside. A worker hangs
+when it has served the same request for LOOKS ticks, has not been waiting for the back end at any of
+them, and the kernel says that it copies; or when it waits for a session whose operation hangs so.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
+
+from cuse_crypto.abi.structs import crypt_op
+from cuse_crypto.frontend.files import OpenFiles, lock_waiters
+from cuse_crypto.frontend.marshal import ARGUMENT
+from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse.protocol import IN_HEADER, layouts
+from cuse_crypto.layout import Layout
+from cuse_crypto.linux.proc import is_copying
+
+LOOKS = 5
+"""Ticks of the watchdog in a row."""
+_IOCTL = protocol.BY_NAME["FUSE_IOCTL"].number
+_IOCTL_IN = layouts("FUSE_IOCTL")[0]
+_SESSION = ARGUMENT + Layout(crypt_op).field("ses").offset
+"""Where ``ses`` is in the request of any operation."""
+
+
+class Exchange(Protocol):
+    """A queue, as far as it matters here."""
+
+    waiting: bool
+    """For the back end."""
+    requests: int
+    """So many have been made of it."""
+
+
+class Suspect(Protocol):
+    """A worker, as far as it matters here."""
+
+    queue: Exchange
+    thread: int
+    serving: bool
+    turn: int | None
+
+    @property
+    def request(self) -> memoryview:
+        """The request that it serves."""
+
+
+class Copy(NamedTuple):
+    """A request that was being served without the back end at some tick."""
+
+    unique: int
+    requests: int
+    looks: int
+    """So many ticks in a row."""
+
+
+class Hung(NamedTuple):
+    """What was found: threads by user; those of them that have begun a turn; users that fill their
+    share with slow copies; and the caller's threads.
+    """
+
+    by_user: Counter[int]
+    in_turn: Counter[int]
+    slow: set[int]
+    callers: dict[int, int]
+    """User by caller's thread."""
+
+
+class HungWorkers:
+    """The state between two ticks. In one thread."""
+
+    def __init__(self, workers: Collection[Suspect], files: OpenFiles, share: int) -> None:
+        """``share``: copies of one user at once that are too many, at two ticks in a row."""
+        self._workers, self._files, self._share = workers, files, share
+        self._seen: dict[Suspect, Copy] = {}
+        self._many: set[int] = set()
+
+    def look(self) -> Hung:
+        """What hangs now."""
+        seen, self._seen = self._seen, {}
+        for worker in list(self._workers):
+            if worker.serving and not worker.queue.waiting:
+                unique, requests = protocol.unique_of(worker.request), worker.queue.requests
+                before = seen.get(worker)
+                same = before is not None and before[:2] == (unique, requests)
+                looks = before.looks + 1 if before and same else 1
+                self._seen[worker] = Copy(unique, requests, looks)
+        late = [worker for worker, copy in self._seen.items() if copy.looks > LOOKS]
+        copying = [worker for worker in late if is_copying(worker.thread)]
+        hung = copying + self._behind(copying, late)
+        return self._found(hung)
+
+    def _behind(self, copying: Sequence[Suspect], late: Sequence[Suspect]) -> list[Suspect]:
+        """Those that wait for the session of one that hangs in a copy."""
+        sessions = [self._session(worker) for worker in copying]
+        waits = [(worker, lock_waiters.get(worker.thread)) for worker in late]
+        return [worker for worker, one in waits if one and any(one is other for other in sessions)]
+
+    def _session(self, worker: Suspect) -> object:
+        """The session that its ioctl is about, if it is an operation."""
+        request = worker.request
+        if IN_HEADER.read(request).opcode != _IOCTL:
+            return None
+        file = self._files.get(_IOCTL_IN.read(request, IN_HEADER.size).fh)
+        ses = int.from_bytes(request[_SESSION : _SESSION + 4], "little")
+        return file.sessions.get(ses) if file else None
+
+    def _found(self, hung: Sequence[Suspect]) -> Hung:
+        by_user: Counter[int] = Counter()
+        in_turn: Counter[int] = Counter()
+        callers: dict[int, int] = {}
+        for worker in hung:
+            header = IN_HEADER.read(worker.request)
+            by_user[header.uid] += 1
+            in_turn[header.uid] += worker.turn is not None
+            callers[header.pid] = header.uid
+        return Hung(by_user, in_turn, self._slow(), callers)
+
+    def _slow(self) -> set[int]:
+        """Users with too many copies under way now and at the tick before."""
+        users = Counter(IN_HEADER.read(worker.request).uid for worker in self._seen)
+        many = {uid for uid, number in users.items() if number >= self._share}
+        for uid in list(many):
+            workers = [one for one in self._seen if IN_HEADER.read(one.request).uid == uid]
+            if sum(is_copying(worker.thread) for worker in workers) < self._share:
+                many.discard(uid)
+        before, self._many = self._many, many
+        return many & before

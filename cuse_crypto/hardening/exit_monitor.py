@@ -1,0 +1,42 @@
+"""Tells that the main thread of a process has ended, though other threads hang in the kernel.
+
+Such a process is dead and stays: no wait(2), no pidfd and no end of a pipe announces it. What the
+kernel does announce is the death of the thread that has forked, to its child (PR_SET_PDEATHSIG).
+"""
+
+import os
+import signal
+from typing import NoReturn
+
+from cuse_crypto.hardening import kernel
+
+
+def start(descriptor: int) -> None:
+    """Fork a process that holds ``descriptor``, a pipe's writing end, for as long as this thread
+    lives, and close it here. To be called in the main thread, before there are others.
+    """
+    parent = os.getpid()
+    if os.fork():
+        os.close(descriptor)
+        return
+    try:
+        _live(descriptor, parent)
+    finally:
+        os._exit(1)
+
+
+def _live(descriptor: int, parent: int) -> NoReturn:
+    import setproctitle
+
+    setproctitle.setproctitle("cuse-crypto exit-monitor")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(nothing, fd)
+    kept = os.dup2(descriptor, 3)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    while os.getppid() == parent:
+        signal.pause()
+    os._exit(0)
