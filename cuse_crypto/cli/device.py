@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import trio
@@ -91,13 +91,23 @@ def command(
     follow_parent(with_parent)
     if exit_monitor >= 0:
         monitor.start(exit_monitor)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     options["supervised"] = with_parent > 0
     tls = credentials(options)
     secured = [address.secured(tls) for address in addresses]
     shown = Shown(addresses, options)
     with contextlib.closing(shown), contextlib.closing(notify.Supervisor()) as supervisor:
-        trio.run(_serve, secured, supervisor, options, shown)
+        hangs = trio.run(_serve, secured, supervisor, options, shown)
+    if hangs:
+        _leave_behind()
+
+
+def _leave_behind() -> NoReturn:
+    """End, though threads hang in the kernel: without a descriptor whose end is waited for."""
+    logging.shutdown()
+    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+    os._exit(0)
 
 
 async def _serve(
@@ -105,7 +115,8 @@ async def _serve(
     supervisor: notify.Supervisor,
     options: dict[str, Any],
     shown: Shown,
-) -> None:
+) -> bool:
+    """Whether threads are left that hang."""
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
     from cuse_crypto.frontend.memory import why_not_direct
@@ -173,9 +184,11 @@ async def _serve(
                         # Those that hang in a copy do not end, and are left behind.
                         with trio.move_on_after(END):
                             await server.ended.wait()
+                    hangs = not server.ended.is_set()
                     nursery.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
+            return hangs
         finally:
             node.close()
             limits.report()

@@ -18,8 +18,10 @@ from cuse_crypto.linux import proc
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 2.5
-"""Seconds that a child may take to end before it is killed."""
+PATIENCE = 3.0
+"""Seconds that the front end may take to end before it is killed."""
+BACK_END_PATIENCE = 1.0
+"""The same of a back end, which has nothing to bring to an end: together less than five."""
 KILLED = 0.5
 """Seconds that one may take to end once it is killed. One that takes longer cannot end."""
 POLL = 0.1
@@ -109,11 +111,11 @@ class Child:
         """It has ended by a signal."""
         return self.is_undead or (self.process.returncode or 0) < 0
 
-    async def stop(self, patience: float = PATIENCE) -> int:
+    async def stop(self) -> int:
         """End it in an orderly way, and kill it if that takes too long; 0 if it ended well."""
         if self.process.poll() is None and not self.is_undead:
             self.process.terminate()
-            with trio.move_on_after(patience):
+            with trio.move_on_after(PATIENCE if self.name == "front end" else BACK_END_PATIENCE):
                 await self.ended()
         if self.process.poll() is None and not self.is_undead:
             self.process.kill()

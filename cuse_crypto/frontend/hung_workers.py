@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from cuse_crypto.abi.structs import crypt_op
 from cuse_crypto.frontend.files import OpenFiles, lock_waiters
 from cuse_crypto.frontend.marshal import ARGUMENT
+from cuse_crypto.frontend.turns import HUNG
 from cuse_crypto.fuse import protocol
 from cuse_crypto.fuse.protocol import IN_HEADER, layouts
 from cuse_crypto.layout import Layout
@@ -57,8 +58,8 @@ class Copy(NamedTuple):
 
 
 class Hung(NamedTuple):
-    """What was found: threads by user; those of them that have begun a turn; users that fill their
-    share with slow copies; and the caller's threads.
+    """What was found: workers by user; those of them that have begun a turn; users with too many
+    slow copies; and the callers' threads.
     """
 
     by_user: Counter[int]
@@ -119,12 +120,21 @@ class HungWorkers:
         return Hung(by_user, in_turn, self._slow(), callers)
 
     def _slow(self) -> set[int]:
-        """Users with too many copies under way now and at the tick before."""
-        users = Counter(IN_HEADER.read(worker.request).uid for worker in self._seen)
-        many = {uid for uid, number in users.items() if number >= self._share}
-        for uid in list(many):
-            workers = [one for one in self._seen if IN_HEADER.read(one.request).uid == uid]
-            if sum(is_copying(worker.thread) for worker in workers) < self._share:
-                many.discard(uid)
+        """Users to be restricted before a worker counts as one that hangs: with HUNG copies that
+        were under way at the tick before, or with a share of any copies, now and at that tick.
+        """
+        many = self._users_with(self._share, list(self._seen))
         before, self._many = self._many, many
-        return many & before
+        old = [worker for worker, copy in self._seen.items() if copy.looks > 1]
+        return (many & before) | self._users_with(HUNG, old)
+
+    def _users_with(self, number: int, workers: Sequence[Suspect]) -> set[int]:
+        """Users for whom so many of the workers copy, by the word of the kernel."""
+        by_user: dict[int, list[Suspect]] = {}
+        for worker in workers:
+            by_user.setdefault(IN_HEADER.read(worker.request).uid, []).append(worker)
+        return {
+            uid
+            for uid, found in by_user.items()
+            if len(found) >= number and sum(is_copying(one.thread) for one in found) >= number
+        }

@@ -164,13 +164,13 @@ class Server:
         self._estate.drop_arena(self.files.ledger.header.generation, worker.queue.number)
 
     async def drain(self) -> None:
-        """What is under way may finish, for a moment."""
+        """What is under way and does not hang may finish, for a moment."""
         with trio.move_on_after(DRAIN):
-            while len(self.inflight):
+            while len(self.inflight) > len(self.hung):
                 await trio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Remove the node; within three times DRAIN, whatever hangs.
+        """Remove the node; within two times DRAIN, whatever hangs.
 
         Nobody's memory is written once the kernel has let its caller go: what is claimed ends
         before the node does. A write that hangs in a page is the exception. It has pinned the
@@ -180,7 +180,7 @@ class Server:
         await self.drain()
         self.inflight.close()
         with trio.move_on_after(DRAIN):
-            while self.inflight.claimed:
+            while self.inflight.claimed and len(self.inflight) > len(self.hung):
                 await trio.sleep(0.001)
         if self.hung:
             log.error("%s; they end when it comes", self.hanging)

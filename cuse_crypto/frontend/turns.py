@@ -5,15 +5,17 @@ beyond wait here and hold no worker.
 
 A worker that copies a caller's memory may sleep for as long as the caller likes: the page may be
 one of a file system whose server does not answer, or of a userfaultfd, and no call tells in
-advance. A user is *restricted* while that happens to its ioctls, and PENALTY seconds longer:
+advance. A user is *restricted* while that happens to its ioctls, and PENALTY seconds longer. While
+any user is, nothing goes by the fast path, which counts nothing:
 
-    free         the fast path counts nothing; at most ``most`` of the others at once
-    restricted   nothing goes by the fast path; all restricted users together have ``shared``
-                 workers, in rotation; a user with HUNG workers that hang begins nothing
+    free         ``most`` at once; half of that for each user in whose memory workers hang now
+    restricted   all restricted users together have ``shared`` workers, in rotation; a user with
+                 HUNG workers that hang begins nothing
 
 free -> restricted, and back: the watchdog alone, by ``update``. The workers that hang are replaced
-(see worker pool), up to MOST_HUNG of all users; then no restricted user begins anything. A crash
-leaves nothing: the successor finds out again.
+(see crew), up to MOST_HUNG of all users; then no restricted user begins anything. Before the
+watchdog sees it, the first user can hold all workers, the next ones half of them, a quarter, one. A
+crash leaves nothing: the successor finds out again.
 """
 
 import errno
@@ -101,8 +103,7 @@ class Turns:
             return list(iter(self._next, None))
 
     def _may_begin(self, uid: int) -> bool:
-        busy = self._busy.get(uid, 0)
-        if busy >= self.most:
+        if self._busy.get(uid, 0) >= max(1, self.most >> len(self._hung)):
             return False
         if uid not in self.restricted:
             return True

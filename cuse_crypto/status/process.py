@@ -11,13 +11,16 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from cuse_crypto.board import Board
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse.node import Attributes
-from cuse_crypto.hardening import privileges, secrets
+from cuse_crypto.hardening import kernel, privileges, secrets
 from cuse_crypto.status.mount import SUBTYPE, prepare, remove
+
+if TYPE_CHECKING:
+    import trio
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ START = 10.0
 """Seconds that mounting may take."""
 END = 5.0
 """Seconds that unmounting may take."""
+PARENT_ENDED = signal.SIGUSR1
+"""Sent by the kernel when the front end's main thread ends."""
 TASKS = 250
 """Requests at once, reads of the trace that wait among them."""
 
@@ -94,6 +99,7 @@ def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
     # It ends with the front end, which may have something to do before.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, PARENT_ENDED)
     os.nice(NICE)
     with open("/proc/self/comm", "w") as comm:
         comm.write("cuse-status")
@@ -127,6 +133,7 @@ def _serve(
             nursery.start_soon(_main, pyfuse3, nursery.cancel_scope)
             with contextlib.suppress(BrokenPipeError):
                 link.send(READY)
+            nursery.start_soon(_until_parent_ends, nursery.cancel_scope)
             await trio.lowlevel.wait_readable(link)
             # Readers that wait are told the end before the tree goes.
             streams.end()
@@ -139,6 +146,15 @@ def _serve(
         pyfuse3.close(unmount=True)
         remove(folder)
     return 0
+
+
+async def _until_parent_ends(scope: "trio.CancelScope") -> None:
+    """The socket stays open where threads of a dead front end hang."""
+    import trio
+
+    with trio.open_signal_receiver(PARENT_ENDED) as signals:
+        await anext(signals)
+    scope.cancel()
 
 
 async def _main(pyfuse3: object, scope: object) -> None:
