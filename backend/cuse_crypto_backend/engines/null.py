@@ -25,8 +25,11 @@ class NullSession:
     def __init__(self, algorithms: Algorithms) -> None:
         self._algorithms = algorithms
         self.short: Short | None = None
+        self.next_iv = b""
         if algorithms.cipher:
             self.short = partial(_copy, algorithms.cipher.iv_size)
+            if algorithms.cipher.mode == "ofb":
+                self.next_iv = bytes(algorithms.cipher.iv_size)
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """A copy."""
