@@ -49,7 +49,7 @@ def main(
             found += [difference] if difference else []
             progress.update(task, advance=1)
             if difference:
-                progress.console.print(f"{difference}\n", markup=False)
+                progress.console.print(f"{difference}\n", markup=False, soft_wrap=True)
             if len(found) == most:
                 break
     report(player, len(numbers), seed, found, time.monotonic() - began)

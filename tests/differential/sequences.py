@@ -33,6 +33,8 @@ class Author:
     def __init__(self, random: Random, seed: str) -> None:
         self.random, self.seed = random, seed
         self.large = random.random() < 0.02
+        self.clumsy = False
+        """Whether several things of a step may be wrong: which is told first?"""
         self.steps: list[Step] = []
         self.made: list[tuple[int, Algorithm | None, str]] = []
         """File, cipher and mac of each session."""
@@ -43,10 +45,12 @@ class Author:
             self.session()
         kinds: list[Callable[[], None]] = [
             *[self.crypt] * 8, *[self.auth] * 6, *[self.hash_steps] * 3, *[self.deferred] * 2,
-            self.session, self.odd_session, self.copy_hash, self.copy_hash, self.finish, self.info,
+            self.session, self.odd_session, self.copy_hash, *[self.copied_hash] * 2, self.finish,
+            self.info, self.chain, self.chain,
             self.features, self.padded_record, self.padded_record,
         ]  # fmt: skip
         for _ in range(self.random.randint(2, 4 if self.large else 10)):
+            self.clumsy = self.chance(10) and not self.large
             self.random.choice(kinds)()
         return Sequence(self.seed, self.large, tuple(self.steps))
 
@@ -72,7 +76,7 @@ class Author:
         """Mostly ``at``; else the last bytes of the memory, elsewhere in it, or a bad one."""
         kind = self.random.randrange(40)
         # Of a long operation that meets a bad place, how far it comes is nobody's promise.
-        if kind == 0 and not self.large:
+        if (kind == 0 and not self.large) or (self.clumsy and self.chance(4)):
             return self.bad_place()
         if kind == 1 and not self.large:
             return Place("end", -size)
@@ -95,24 +99,22 @@ class Author:
         if self.large and self.chance(2):
             size = self.random.choice(LONG)
         block = cipher.block if cipher else 1
-        return size if self.chance(12) else size - size % block
+        return size if self.chance(12) or self.clumsy else size - size % block
 
     def iv(self) -> Place:
         return NULL if self.chance(3) else self.place(IV_AT, 16)
 
     def op(self) -> int:
-        return (
-            self.random.choice((0, 0, 0, 1, 1, 1, 2))
-            if self.chance(4)
-            else self.random.choice((0, 1))
-        )
+        if self.chance(3 if self.clumsy else 28):
+            return 2
+        return self.random.choice((0, 1))
 
     # -- sessions
 
     def session(self) -> None:
         """One that can be made."""
         number = self.random.choice((0, *CIPHERS, *WITHOUT_AEAD, *STREAMS, 25))
-        mac = self.random.choice((0, *MACS)) if number and number not in (50, 51) else 0
+        mac = self.random.choice((0, *[0] * 6, *MACS)) if number not in (0, 50, 51) else 0
         mac = mac or (0 if number else self.random.choice(list(MACS)))
         cipher = CIPHERS.get(number)
         size = self.random.choice(cipher.key_sizes) if cipher else 0
@@ -163,7 +165,54 @@ class Author:
             ses, other = self.random.sample(hashes, 2)
         self.add("CIOCCPHASH", file, ses, other)
 
+    def copied_hash(self) -> None:
+        """One under way that goes on in another session, and in its own."""
+        hashes: dict[tuple[int, str], list[int]] = {}
+        for at, (file, _, mac) in enumerate(self.made):
+            if mac:
+                family = mac.removeprefix("hmac(").rstrip(")")
+                hashes.setdefault((file % 2, family), []).append(at)
+        pairs = [(file, two) for (file, _), two in hashes.items() if len(two) > 1]
+        if not pairs:
+            self.relative()
+            return
+        file, two = self.random.choice(pairs)
+        source, target = self.random.sample(two, 2)
+        self.hash_once(source, file, UPDATE)
+        self.add("CIOCCPHASH", file, Ses(target), Ses(source))
+        for at in self.random.sample((source, target), 2):
+            self.hash_once(at, file, self.random.choice((UPDATE, FINAL)))
+            self.hash_once(at, file, FINAL)
+
+    def relative(self) -> None:
+        """Another session with a hash that there is already."""
+        macs = [(file, mac) for file, _, mac in self.made if mac]
+        if macs:
+            file, name = self.random.choice(macs)
+            family = name.removeprefix("hmac(").rstrip(")")
+            mac = self.random.choice(
+                [
+                    at
+                    for at, other in MACS.items()
+                    if other.removeprefix("hmac(").rstrip(")") == family
+                ]
+            )
+            self.steps.append(self.gsession(file, 0, mac, 0, self.random.choice((0, 20, 200))))
+            self.made.append((file, None, MACS[mac]))
+
+    def hash_once(self, at: int, file: int, flags: int) -> None:
+        cipher = self.made[at][1]
+        self.one("CIOCCRYPT", Ses(at), file, 0, flags, self.length(cipher))
+
     # -- operations
+
+    def chain(self) -> None:
+        """An operation with an IV, and one that goes on from it."""
+        ses, file, cipher, _ = self.known()
+        for iv in (Place("memory", IV_AT), NULL):
+            places = Place("memory", DATA_AT), Place("memory", OUT_AT), Place("memory", TAG_AT)
+            size = self.length(cipher) % 8192
+            self.add("CIOCCRYPT", file, ses, self.random.choice((0, 1)), 0, size, *places, iv)
 
     def crypt(self, name: str = "CIOCCRYPT") -> None:
         """One operation."""
@@ -192,14 +241,17 @@ class Author:
         return (src, NULL) if self.chance(12) and not self.large else (src, dst)
 
     def hash_steps(self) -> None:
-        """Several for one hash."""
+        """Several for one hash; now and then with something between that resets it."""
         ses, file, cipher, _ = self.known()
         for _ in range(self.random.randint(1, 3)):
             self.one("CIOCCRYPT", ses, file, 0, UPDATE, self.length(cipher))
+        if self.chance(4):
+            kind = self.random.choice((0, TLS, SRTP))
+            values = self.auth_values(ses, kind, self.random.choice(SIZES), 13, 0)
+            self.add("CIOCAUTHCRYPT", file, *values)
         size = self.random.choice((0, self.length(cipher)))
-        self.one(
-            "CIOCCRYPT", ses, file, self.op(), self.random.choice((FINAL, UPDATE | FINAL)), size
-        )
+        flags = self.random.choice((FINAL, UPDATE | FINAL, RESET | UPDATE, RESET | FINAL))
+        self.one("CIOCCRYPT", ses, file, self.op(), flags, size)
 
     def deferred(self) -> None:
         """Several, of which some are fetched."""
@@ -230,7 +282,7 @@ class Author:
         self.header(cipher)
         tag = self.tag_size(cipher, mac)
         values = self.auth_values(ses, kind, size, header, tag)
-        if self.chance(5):
+        if self.clumsy or self.chance(5):
             values[1] = self.op()
         self.add("CIOCAUTHCRYPT", file, *values)
         if self.chance(4):

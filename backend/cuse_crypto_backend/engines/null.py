@@ -47,7 +47,8 @@ class NullSession:
         dst[:length] = request.src[:length]
         if change > 0:
             dst[length : length + change] = bytes(change)
-        tag = bytes(request.tag_size) if request.kind == AuthKind.SRTP else b""
+        makes_tag = request.kind == AuthKind.SRTP and request.op == Cop.ENCRYPT
+        tag = bytes(request.tag_size) if makes_tag else b""
         return len(request.src) + change, tag
 
     def copy_hash(self, source: EngineSession) -> None:
