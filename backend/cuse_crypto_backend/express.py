@@ -44,8 +44,9 @@ class Express:
                 return self._connection.checked(received)
 
     def _answer(self, received: bytes) -> bool:
-        size, kind, _, _, tag, _, handle, ses, op, flags, iv_size, length, room, *others = (
-            _CRYPT.prefix.unpack_from(received)
+        fields = _CRYPT.prefix.unpack_from(received)
+        size, kind, _, _, tag, _, handle, ses, op, flags, iv_size, length, room, mac, chaining = (
+            fields
         )
         file = self._file(handle)
         session = file.sessions.get(ses) if file else None
@@ -54,7 +55,7 @@ class Express:
         if size != _HEAD + iv_size + length or size > MAX_LENGTH or room != length:
             return False
         short = session.short
-        if short is None or not length or length % session.block_size or flags or any(others):
+        if short is None or not length or length % session.block_size or flags or mac or chaining:
             return False
         dst = self._reply[_REPLY_HEAD : _REPLY_HEAD + length + SLACK]
         with session.lock:
