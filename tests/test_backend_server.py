@@ -219,6 +219,20 @@ def test_operations_that_cannot_be(peer: Peer) -> None:
     assert crypt(Crypt(1, 1, 0, 0), 16, 1 << 20, 1 << 20) == 0
 
 
+def test_only_ofb_tells_where_it_goes_on_and_only_where_there_is_room(peer: Peer) -> None:
+    peer.ask("OPEN", Handle(1), ())
+    for ses, cipher in ((1, 25), (2, 21)):
+        peer.ask("NEW_SESSION", NewSession(1, ses, cipher, 14), (bytes(16), b""))
+    iv, src = bytes(16), bytes(5)
+    ofb = peer.ask("CRYPT", Crypt(1, 1, 0, 3), (iv, src), (5, 20, 16))
+    assert [len(part) for part in ofb.segments] == [5, 20, 16]
+    assert bytes(ofb.segments[2]).startswith(bytes(ofb.segments[0]))
+    without = peer.ask("CRYPT", Crypt(1, 1, 0, 3), (iv, src), (5, 20, 0))
+    assert [len(part) for part in without.segments] == [5, 20, 0]
+    ctr = peer.ask("CRYPT", Crypt(1, 2, 0, 3), (iv, src), (5, 20, 16))
+    assert [len(part) for part in ctr.segments] == [5, 20, 0]
+
+
 def test_guests_do_not_see_each_other(backend: Backend, peer: Peer) -> None:
     peer.ask("OPEN", Handle(1), ())
     peer.ask("NEW_SESSION", NewSession(1, 7, 11, 0), (bytes(16), b""))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT, Service, StartDevice
-from tests.differential import abi, model, primitives
+from tests.differential import abi, model, primitives, state
 from tests.differential.model import DEVIATIONS
 from tests.differential.mutants import MUTANTS, Mutant, tried
 from tests.differential.player import Place, Player, Sequence, Ses, Step
@@ -62,7 +62,9 @@ def test_the_command(openssl_device: Service) -> None:
     assert b"0 differences" in done.stdout
 
 
-@pytest.mark.parametrize("module", [abi, model, primitives], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [abi, model, primitives, state], ids=lambda module: module.__name__
+)
 def test_the_model_knows_nothing_of_the_project(module: object) -> None:
     text = Path(str(module.__file__)).read_text()  # type: ignore[attr-defined]
     imported = set()
@@ -73,11 +75,11 @@ def test_the_model_knows_nothing_of_the_project(module: object) -> None:
             imported.add(node.module or "")
     assert {name.partition(".")[0] for name in imported} <= ALLOWED
     ours = {name for name in imported if name.startswith("tests.")}
-    assert ours <= {"tests.differential.abi", "tests.differential.primitives"}
+    assert ours <= {f"tests.differential.{name}" for name in ("abi", "primitives", "state")}
 
 
 def test_every_deviation_is_in_a_line_and_every_line_in_the_table() -> None:
-    text = "".join(Path(str(part.__file__)).read_text() for part in (model, primitives))
+    text = "".join(Path(str(part.__file__)).read_text() for part in (model, primitives, state))
     named = {
         key.strip()
         for keys in re.findall(r"DEVIATIONS?: ([a-z ,]+)", text)
@@ -102,7 +104,7 @@ def test_a_difference_is_shortened(
     openssl_device: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a model that is wrong: what finds it is printed without the steps it does not take."""
-    monkeypatch.setattr(model, "run", lambda cipher, key, iv, op, data: (data, iv))
+    monkeypatch.setattr(state, "run", lambda cipher, key, iv, op, data: (data, iv))
     (found, *_) = search(Player(openssl_device.path), SEED, 100)
     assert [step.name for step in found.shortest.steps][:1] == ["CIOCGSESSION"]
     assert len(found.shortest.steps) <= 3

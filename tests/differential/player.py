@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.differential.abi import FORMS, NUMBERS, SES_AT, Memory, Write
-from tests.differential.model import Model, OpenFile
+from tests.differential.model import Model
+from tests.differential.state import OpenFile
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
