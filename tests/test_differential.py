@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cuse_crypto.cli.doctor import _af_alg
 from tests.conftest import PROJECT, Service, StartDevice
 from tests.differential import abi, model, primitives, state
 from tests.differential.model import DEVIATIONS
@@ -43,6 +44,15 @@ def test_the_engine_of_the_hosts_device_answers_as_the_model(
     found = search(Player(second.path), f"{SEED}/host", SEQUENCES // 3)
     assert "\n\n".join(map(str, found)) == ""
     assert second.stop() == 0
+
+
+@pytest.mark.node
+@pytest.mark.skipif(_af_alg() is not None, reason="no AF_ALG here")
+def test_the_engine_of_the_kernels_ciphers_answers_as_the_model(start_up: StartDevice) -> None:
+    service = start_up("--engine", "af_alg")
+    found = search(Player(service.path), f"{SEED}/af_alg", SEQUENCES // 3)
+    assert "\n\n".join(map(str, found)) == ""
+    assert service.stop() == 0
 
 
 @pytest.mark.node

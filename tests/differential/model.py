@@ -6,6 +6,7 @@ Where the project answers otherwise than the driver on purpose (docs/node.md, "H
 the driver's"), the line says DEVIATION and its key in the table here.
 """
 
+import re
 from errno import EBADMSG, EBUSY, EDEADLK, EFAULT, EINVAL, ENOENT, ENOMEM
 from typing import Any, NamedTuple
 
@@ -74,10 +75,14 @@ class Done(NamedTuple):
 class Model:
     """The device, for one caller with ``memory``. Methods are ioctls: ``(file, arg)``."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, drivers: dict[str, bytes]) -> None:
+        """``drivers``: the names of implementations, which are the engine's affair, as far as they
+        have been told.
+        """
         self.memory = memory
-        self.chosen = 0
-        """The number that the device has given to the session that is being made."""
+        self.drivers = drivers
+        self.told = b""
+        """The structure as the device has left it: what only the device can choose is there."""
 
     def ioctl(self, file: OpenFile, name: str, arg: int) -> int:
         """0, or the errno."""
@@ -111,11 +116,12 @@ class Model:
             mac_key = self.memory.read(mackey_at, wanted)
             mac = Mac(mac_name, mac_key if is_keyed else b"")
         told = bytearray(self.memory.read(arg, 48))
-        told[SES_AT : SES_AT + 4] = self.chosen.to_bytes(4, "little")
+        told[SES_AT : SES_AT + 4] = self.told[SES_AT : SES_AT + 4]
         self.memory.write((arg, bytes(told)))
-        assert self.chosen, "0 is no number of a session"
-        assert self.chosen not in file.sessions, "a number given twice"
-        file.sessions[self.chosen] = Session(cipher, key, mac)
+        chosen = int.from_bytes(told[SES_AT : SES_AT + 4], "little")
+        assert chosen, "0 is no number of a session"
+        assert chosen not in file.sessions, "a number given twice"
+        file.sessions[chosen] = Session(cipher, key, mac)
 
     def _cipher_key(
         self, cipher: Algorithm, keylen: int, key_at: int, mackeylen: int, mackey_at: int
@@ -139,11 +145,17 @@ class Model:
         names = {4: session.cipher and session.cipher.name, 132: session.mac and session.mac.name}
         for at, name in names.items():
             if name:
-                driver = name.rstrip(")").replace("(", "-") + "-openssl"
+                driver = self._driver(name, at + 64)
                 told[at : at + len(name) + 1] = name.encode() + b"\0"
-                told[at + 64 : at + 64 + len(driver) + 1] = driver.encode() + b"\0"
+                told[at + 64 : at + 64 + len(driver) + 1] = driver + b"\0"
         told[260:262], told[264:268] = bytes(2), bytes(4)
         self.memory.write((arg, bytes(told)))
+
+    def _driver(self, name: str, at: int) -> bytes:
+        """Always the same one."""
+        driver = self.told[at : at + 64].partition(b"\0")[0]
+        assert re.fullmatch(rb"[\w()-]{3,63}", driver), driver
+        return self.drivers.setdefault(name, driver)
 
     def CIOCASYMFEAT(self, file: OpenFile, arg: int) -> None:
         self.memory.write((arg, bytes(4)))

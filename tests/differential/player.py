@@ -99,6 +99,7 @@ class Player:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.drivers: dict[str, bytes] = {}
         self._arenas = {False: Arena(SMALL), True: Arena(LARGE)}
         self.tally: Counter[tuple[str, int]] = Counter()
         """How often each ioctl has had each answer, by the model."""
@@ -122,7 +123,7 @@ class Play:
     def __init__(self, player: Player, arena: Arena, fds: list[int]) -> None:
         self._player, self._arena, self._fds = player, arena, fds
         memory = Memory(arena.base, bytearray(arena.view), arena.writable)
-        self._memory, self._model = memory, Model(memory)
+        self._memory, self._model = memory, Model(memory, player.drivers)
         first, second = OpenFile(), OpenFile()
         self._files = [first, second, first]
         self._sessions: list[int] = []
@@ -150,11 +151,11 @@ class Play:
         arg = self._put(step)
         result = _libc.ioctl(self._fds[step.file], NUMBERS[step.name], arg)
         got = ctypes.get_errno() if result else 0
+        at = arg - self._arena.base
+        self._model.told = b"" if result else bytes(self._arena.view[at : at + 268])
         if step.name == "CIOCGSESSION":
-            at = arg - self._arena.base + SES_AT
-            told = b"" if got else self._arena.view[at : at + 4]
-            self._model.chosen = int.from_bytes(told, "little")
-            self._sessions.append(self._model.chosen or UNKNOWN)
+            told = b"" if got else self._model.told[SES_AT : SES_AT + 4]
+            self._sessions.append(int.from_bytes(told, "little") or UNKNOWN)
         wanted = self._model.ioctl(self._files[step.file], step.name, arg)
         self._player.tally[step.name, wanted] += 1
         if (result, got) != (-1 if wanted else 0, wanted):
@@ -208,6 +209,8 @@ def show(step: Step) -> str:
     def one(value: Any) -> str:
         if isinstance(value, Place):
             return f"{value.of}{value.offset:+d}" if value.of != "absolute" else hex(value.offset)
+        if isinstance(value, bytes):
+            return value[:4].hex() + "..."
         return f"#{value.number}" if isinstance(value, Ses) else str(value)
 
     where = f" at {one(step.arg)}" if step.arg else ""
