@@ -97,7 +97,7 @@ static void both_ways(void)
 /* The mac is over the bytes that were given, and nothing that the cipher needs besides. */
 static void odd_lengths(void)
 {
-    static const __u32 lens[] = {1, 5, 15, 17, 31, 33, 100, 4095, 4097};
+    static const __u32 lens[] = {1, 5, 15, 17, 33, 4097};
 
     for (size_t i = 0; i < COUNT(pairs); i++) {
         if (cipher_of(pairs[i].cipher)->block > 1)

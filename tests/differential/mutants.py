@@ -74,7 +74,7 @@ MUTANTS = (
            "return False"),
     mutant("CBC decryption goes on from plaintext", "cuse_crypto/abi/algorithms.py",
            "dst if op == Cop.ENCRYPT else src", "dst"),
-    mutant("the same, on the short way", f"{FRONTEND}/express.py",
+    mutant("the same, on the fast path", f"{FRONTEND}/express.py",
            "end = IV + total if op else DST + length", "end = DST + length"),
     mutant("parts do not chain", f"{FRONTEND}/crypt.py",
            "            self._view[IV:src_at] = session.iv\n", ""),
