@@ -127,7 +127,7 @@ static void which_buffer(void)
         {"ENCRYPT hashes src", COP_ENCRYPT, 0, "abc"},
         {"ENCRYPT hashes src, copied", COP_ENCRYPT, NO_ZC, "abc"},
         {"DECRYPT hashes dst", COP_DECRYPT, 0, "xyz"},
-        /* src is copied to a buffer that stands for both [source] */
+        /* src is copied to a buffer that stands for both */
         {"DECRYPT hashes src, copied", COP_DECRYPT, NO_ZC, "abc"},
     };
 
