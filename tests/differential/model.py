@@ -154,7 +154,7 @@ class Model:
     def _driver(self, name: str, at: int) -> bytes:
         """Always the same one."""
         driver = self.told[at : at + 64].partition(b"\0")[0]
-        assert re.fullmatch(rb"[\w()-]{3,63}", driver), driver
+        assert re.fullmatch(rb"[\w(),-]{3,63}", driver), driver
         return self.drivers.setdefault(name, driver)
 
     def CIOCASYMFEAT(self, file: OpenFile, arg: int) -> None:

@@ -133,7 +133,7 @@ class Play:
         for index, step in enumerate(steps):
             try:
                 self._step(step)
-            except Differs as error:
+            except AssertionError as error:
                 raise Differs(f"step {index} {show(step)}\n    {error}") from None
 
     def _value(self, value: Any) -> Any:
