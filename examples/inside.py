@@ -119,7 +119,7 @@ class Inside:
         statuses, seen = [], 0
         for handle in range(1, HANDLES):
             for name, body, readable, writable in (
-                ("CRYPT", Crypt(handle, ses, 0, 0), (16, 16), (16, 0)),
+                ("CRYPT", Crypt(handle, ses, 0, 0), (16, 16), (16, 0, 0)),
                 ("DESCRIBE", Session(handle, ses), (), (64, 64)),
                 ("END_SESSION", Session(handle, ses), (), ()),
             ):

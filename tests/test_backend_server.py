@@ -207,7 +207,7 @@ def test_operations_that_cannot_be(peer: Peer) -> None:
     assert peer.ask("NEW_SESSION", NewSession(1, 1, 11, 0), (bytes(16), b"")).status == 0
 
     def crypt(body: Crypt, iv: int, src: int, room: int) -> int:
-        return peer.ask("CRYPT", body, (bytes(iv), bytes(src)), (room, 0)).status
+        return peer.ask("CRYPT", body, (bytes(iv), bytes(src)), (room, 0, 0)).status
 
     assert crypt(Crypt(1, 1, 0, 0), 16, 32, 32) == 0
     assert crypt(Crypt(1, 1, 2, 0), 16, 32, 32) == errno.EINVAL
@@ -219,24 +219,38 @@ def test_operations_that_cannot_be(peer: Peer) -> None:
     assert crypt(Crypt(1, 1, 0, 0), 16, 1 << 20, 1 << 20) == 0
 
 
+def test_only_ofb_tells_where_it_goes_on_and_only_where_there_is_room(peer: Peer) -> None:
+    peer.ask("OPEN", Handle(1), ())
+    for ses, cipher in ((1, 25), (2, 21)):
+        peer.ask("NEW_SESSION", NewSession(1, ses, cipher, 14), (bytes(16), b""))
+    iv, src = bytes(16), bytes(5)
+    ofb = peer.ask("CRYPT", Crypt(1, 1, 0, 3), (iv, src), (5, 20, 16))
+    assert [len(part) for part in ofb.segments] == [5, 20, 16]
+    assert bytes(ofb.segments[2]).startswith(bytes(ofb.segments[0]))
+    without = peer.ask("CRYPT", Crypt(1, 1, 0, 3), (iv, src), (5, 20, 0))
+    assert [len(part) for part in without.segments] == [5, 20, 0]
+    ctr = peer.ask("CRYPT", Crypt(1, 2, 0, 3), (iv, src), (5, 20, 16))
+    assert [len(part) for part in ctr.segments] == [5, 20, 0]
+
+
 def test_guests_do_not_see_each_other(backend: Backend, peer: Peer) -> None:
     peer.ask("OPEN", Handle(1), ())
     peer.ask("NEW_SESSION", NewSession(1, 7, 11, 0), (bytes(16), b""))
     stranger = Peer(backend.address, HELLO._replace(guest=b"h" * 16))
     body = Crypt(1, 7, 0, 0)
     segments = (bytes(16), bytes(16))
-    assert stranger.ask("CRYPT", body, segments, (16, 0)).status == errno.ESTALE
+    assert stranger.ask("CRYPT", body, segments, (16, 0, 0)).status == errno.ESTALE
     assert stranger.ask("END_SESSION", Session(1, 7), ()).status == errno.ESTALE
     assert stranger.ask("RELEASE", Handle(1), ()).status == 0
     stranger.connection.close()
-    assert peer.ask("CRYPT", body, segments, (16, 0)).status == 0
+    assert peer.ask("CRYPT", body, segments, (16, 0, 0)).status == 0
 
 
 def test_queues_of_a_guest_share(backend: Backend, peer: Peer) -> None:
     peer.ask("OPEN", Handle(1), ())
     peer.ask("NEW_SESSION", NewSession(1, 7, 11, 0), (bytes(16), b""))
     second = Peer(backend.address)
-    reply = second.ask("CRYPT", Crypt(1, 7, 0, 0), (bytes(16), bytes(16)), (16, 0))
+    reply = second.ask("CRYPT", Crypt(1, 7, 0, 0), (bytes(16), bytes(16)), (16, 0, 0))
     assert reply.status == 0
     second.connection.close()
 

@@ -11,7 +11,9 @@ from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
 from cuse_crypto.wire.messages import BY_NAME, Crypt, PeerError
 
 MESSAGE = memoryview(bytearray(256))
-LENGTH = messages.pack_request(MESSAGE, BY_NAME["CRYPT"], 1, Crypt(1, 2, 0, 0), (16, 32), (32, 0))
+LENGTH = messages.pack_request(
+    MESSAGE, BY_NAME["CRYPT"], 1, Crypt(1, 2, 0, 0), (16, 32), (32, 0, 0)
+)
 WHOLE = MESSAGE[:LENGTH]
 
 
@@ -92,7 +94,7 @@ def test_a_peer_that_is_gone(ends: tuple[socket.socket, Connection]) -> None:
 def test_long_message_in_parts(ends: tuple[socket.socket, Connection]) -> None:
     size = messages.MAX_LENGTH
     big = memoryview(bytearray(size))
-    sizes = (16, messages.MAX_PAYLOAD - 16), (0, 0)
+    sizes = (16, messages.MAX_PAYLOAD - 16), (0, 0, 0)
     length = messages.pack_request(big, BY_NAME["CRYPT"], 1, Crypt(1, 2, 0, 0), *sizes)
     ends[0].setblocking(True)
     sending = threading.Thread(target=Connection(ends[0]).send, args=[big[:length]])

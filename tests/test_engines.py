@@ -26,6 +26,7 @@ from cuse_crypto_backend.engines.openssl import OpensslEngine
 from tests.conftest import Service
 from tests.vectors import VECTORS, Vector
 
+KEY = bytes(range(16))
 COMPUTING = ["openssl", "af_alg", pytest.param("cryptodev", marks=pytest.mark.node)]
 each_vector = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 
@@ -144,6 +145,64 @@ def test_cipher_and_mac_in_one(engine: Engine, file: EngineFile) -> None:
     plain = memoryview(bytearray(len(text) + SLACK))
     assert session.crypt(1, iv, secret[: len(text)], plain, whole) == digest
     assert bytes(plain[: len(text)]) == text
+    session.close()
+
+
+@pytest.mark.parametrize("size", [1, 5, 15, 16, 17, 32, 100])
+def test_ofb_hashes_what_it_is_given_and_tells_where_it_goes_on(
+    engine: Engine, file: EngineFile, size: int
+) -> None:
+    session = file.session(Algorithms(CIPHERS[25], MACS[14]), Keys(bytes(range(16)), b""))
+    alone = cipher_session(file, 25, bytes(range(16)))
+    assert session.next_iv == b"" or engine.name == "null"
+    stream = memoryview(bytearray(128 + SLACK))
+    alone.crypt(0, bytes(16), memoryview(bytearray(128)), stream, 0)
+    last = bytes(stream[(size - 1) // 16 * 16 :][:16])
+    text, whole = bytes(range(7, 7 + size)), Hashing.START | Hashing.FINISH
+    for op in (0, 1):
+        dst = memoryview(bytearray(size + SLACK))
+        digest = session.crypt(op, bytes(16), memoryview(bytearray(text)), dst, whole)
+        plain = bytes(dst[:size]) if op else text
+        assert digest == expected_digest(engine, 14, b"", plain)
+        assert session.next_iv == last
+    nothing = memoryview(bytearray(0))
+    request = AuthRequest(
+        AuthKind.TLS, 0, 0, bytes(16), nothing, memoryview(bytearray(text)), 0, b""
+    )
+    alone.auth(request, memoryview(bytearray(size + SLACK + 400)))
+    assert alone.next_iv == last
+    for one in (session, alone):
+        one.close()
+
+
+def test_a_driver_that_opens_a_record_whose_padding_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """cryptodev-linux says 0 where there is no mac, and leaves the length."""
+    monkeypatch.setattr(cryptodev, "_ioctl", lambda fd, name, op: op)
+    record, nothing = memoryview(bytearray(32)), memoryview(bytearray(0))
+    request = AuthRequest(AuthKind.TLS, 1, 0, bytes(16), nothing, record, 0, b"")
+    dst = memoryview(bytearray(32 + SLACK))
+    bare, whole = (
+        cryptodev.CryptodevSession(-1, Algorithms(CIPHERS[11], mac), Keys(KEY, b""))
+        for mac in (None, MACS[14])
+    )
+    with pytest.raises(OSError) as caught:
+        bare.auth(request, dst)
+    assert caught.value.errno == errno.EBADMSG
+    assert whole.auth(request, dst) == (32, b"")
+
+
+@pytest.mark.parametrize("op", [0, 1])
+def test_srtp_gives_back_a_tag_that_it_makes_and_none_that_it_verifies(
+    engine: Engine, file: EngineFile, op: int
+) -> None:
+    session = file.session(Algorithms(CIPHERS[21], MACS[14]), Keys(KEY, b""))
+    packet = memoryview(bytearray(40))
+    tag = hashlib.sha1(packet).digest() if op else b""
+    request = AuthRequest(AuthKind.SRTP, op, 20, bytes(16), packet, packet[8:], 8, tag)
+    length, made = session.auth(request, memoryview(bytearray(400)))
+    assert (length, len(made)) == (32, 0 if op else 20)
     session.close()
 
 

@@ -55,7 +55,7 @@ def ends() -> Iterator[Ends]:
 
 def request(buffer: memoryview, src: bytes) -> memoryview:
     length = messages.pack_request(
-        buffer, CRYPT, 7, Crypt(1, 2, 0, 0), (16, len(src)), (len(src), 0)
+        buffer, CRYPT, 7, Crypt(1, 2, 0, 0), (16, len(src)), (len(src), 0, 0)
     )
     buffer[CRYPT.payload_offset : length] = bytes(16) + src
     return buffer[:length]
@@ -100,7 +100,7 @@ def test_a_head_of_another_length_is_none(ends: Ends) -> None:
 
 def test_a_segment_beyond_the_memory_is_none(ends: Ends) -> None:
     head = memoryview(bytearray(256))
-    messages.pack_request(head, CRYPT, 7, Crypt(1, 2, 0, 0), (16, messages.MAX_LENGTH), (16, 0))
+    messages.pack_request(head, CRYPT, 7, Crypt(1, 2, 0, 0), (16, messages.MAX_LENGTH), (16, 0, 0))
     ends.ours.send(head, CRYPT.payload_offset)
     received = ends.theirs.receive(memoryview(b""))
     assert received is not None

@@ -232,7 +232,7 @@ ioctl\(#F, CIOCGSESSION, \{cipher=CRYPTO_AES_CBC, mac=0, keylen=16, key=P, macke
 ioctl\(#F, CIOCCRYPT, \{ses=\1, op=COP_ENCRYPT, flags=0, len=32, src=P, dst=P, mac=NULL, iv=P\}\) = 0 <S> \{read iv 16 #H, src 32 #H US; CRYPT 16\+32 -> 32\+0 US; write dst 32 #H US\}
 ioctl\(#F, CIOCCRYPT, \{ses=\1, op=COP_DECRYPT, flags=COP_FLAG_WRITE_IV, len=32, src=P, dst=P, mac=NULL, iv=P\}\) = 0 <S> \{read iv 16 #H, src 32 #H US; CRYPT 16\+32 -> 32\+0 US; write dst 32 #H, iv 16 #H US\}
 ioctl\(#F, CIOCCRYPT, \{ses=\1, op=COP_ENCRYPT, flags=0, len=17, src=P, dst=P, mac=NULL, iv=P\}\) = -1 EINVAL \(Invalid argument\) <S> \{read iv 16 #H US\}
-ioctl\(#F, CIOCCRYPT, \{ses=\1, op=COP_ENCRYPT, flags=0, len=32, src=0x8, dst=P, mac=NULL, iv=P\}\) = -1 EFAULT \(Bad address\) <S>
+ioctl\(#F, CIOCCRYPT, \{ses=\1, op=COP_ENCRYPT, flags=0, len=32, src=0x8, dst=P, mac=NULL, iv=P\}\) = -1 EFAULT \(Bad address\) <S> \{read iv 16 #H US\}
 ioctl\(#F, 0x4004636a, 0x\w+\) = -1 EINVAL \(Invalid argument\) <S>
 ioctl\(#F, CIOCFSESSION, \[\1\]\) = 0 <S> \{END_SESSION 0 -> 0 US\}
 """  # noqa: E501

@@ -181,7 +181,7 @@ def copy(queue: Queue, data: bytes, handle: int = 1, ses: int = 1) -> int:
     """Have ``data`` copied by the back end; the status."""
     at = CRYPT.payload_offset + 16
     queue.arena.request[at : at + len(data)] = data
-    lengths = (16, len(data)), (len(data), 0)
+    lengths = (16, len(data)), (len(data), 0, 0)
     reply = queue.exchange(CRYPT, Crypt(handle, ses, 0, 0), *lengths)
     if not reply.status:
         assert reply.segments[0] == data
@@ -539,7 +539,7 @@ def test_what_a_killed_front_end_leaves_in_a_port(
         for size in (1 << 20, 65536):
             killed = place.queue()
             open_session(killed)
-            lengths = (16, size), (size, 0)
+            lengths = (16, size), (size, 0, 0)
             request = killed.arena.request
             length = messages.pack_request(request, CRYPT, 9, Crypt(1, 1, 0, 0), *lengths)
             connection = killed._connection

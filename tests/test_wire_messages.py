@@ -126,7 +126,7 @@ def test_requests_that_are_none(row: Message) -> None:
 def test_capacities_are_bounded() -> None:
     row = messages.BY_NAME["CRYPT"]
     buffer = memoryview(bytearray(4096))
-    sizes = (16, 0), (messages.MAX_PAYLOAD, 1)
+    sizes = (16, 0), (messages.MAX_PAYLOAD, 1, 0)
     length = messages.pack_request(buffer, row, 1, example(row.request), *sizes)
     with pytest.raises(PeerError):
         unpack(bytes(buffer[:length]))
@@ -158,7 +158,7 @@ def documented() -> Iterator[str]:
             for line in table.splitlines():
                 field, offset, size = (cell.strip() for cell in line.strip("|").split("|"))
                 yield f"{name} {title} {field} {offset} {size}"
-        for kind, names in re.findall(r"(Readable|Writable): ([a-z, ]+)\.", section):
+        for kind, names in re.findall(r"(Readable|Writable): ([a-z_, ]+)\.", section):
             yield f"{name} {kind.lower()} {names}"
 
 

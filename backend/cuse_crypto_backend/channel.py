@@ -230,7 +230,7 @@ class Channel:
         """The end of a session."""
         self._guest.end_session(request.body.handle, request.body.ses)
 
-    def CRYPT(self, request: Request) -> tuple[int, int]:
+    def CRYPT(self, request: Request) -> tuple[int, int, int]:
         """One operation, straight from the request's buffer into the reply's."""
         body = request.body
         iv, src = request.readable
@@ -249,12 +249,12 @@ class Channel:
         dst = self._reply[at : at + size + SLACK]
         with session.lock:
             digest = session.engine.crypt(body.op, bytes(iv), src, dst, hashing)
+            following = session.engine.next_iv[: request.writable[2]]
             if not mac:
                 session.short = session.engine.short
-        self._reply[at + size : at + size + len(digest)] = digest
-        return size, len(digest)
+        return self._behind(at, size, digest, following)
 
-    def AUTH(self, request: Request) -> tuple[int, int]:
+    def AUTH(self, request: Request) -> tuple[int, int, int]:
         """One authenticated operation; nothing of what is not authentic is sent."""
         body = request.body
         iv, auth, src, tag = request.readable
@@ -267,10 +267,16 @@ class Channel:
         dst = self._reply[at : at + len(src) + GROWTH + SLACK]
         with session.lock:
             length, made = session.engine.auth(checked, dst)
+            following = session.engine.next_iv[: request.writable[2]]
         if length > request.writable[0] or len(made) > request.writable[1]:
             raise OSError(errno.EINVAL, "no room for the result")
-        self._reply[at + length : at + length + len(made)] = made
-        return length, len(made)
+        return self._behind(at, length, made, following)
+
+    def _behind(self, at: int, size: int, made: bytes, following: bytes) -> tuple[int, int, int]:
+        """Put what is small behind the ``size`` bytes of a result at ``at``; all three lengths."""
+        rest = made + following
+        self._reply[at + size : at + size + len(rest)] = rest
+        return size, len(made), len(following)
 
     def COPY_HASH(self, request: Request) -> None:
         """One session's hash goes on from another's."""

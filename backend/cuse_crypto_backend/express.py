@@ -44,8 +44,9 @@ class Express:
                 return self._connection.checked(received)
 
     def _answer(self, received: bytes) -> bool:
-        size, kind, _, _, tag, _, handle, ses, op, flags, iv_size, length, room, mac_room = (
-            _CRYPT.prefix.unpack_from(received)
+        fields = _CRYPT.prefix.unpack_from(received)
+        size, kind, _, _, tag, _, handle, ses, op, flags, iv_size, length, room, mac, chaining = (
+            fields
         )
         file = self._file(handle)
         session = file.sessions.get(ses) if file else None
@@ -54,12 +55,12 @@ class Express:
         if size != _HEAD + iv_size + length or size > MAX_LENGTH or room != length:
             return False
         short = session.short
-        if short is None or not length or length % session.block_size or flags or mac_room:
+        if short is None or not length or length % session.block_size or flags or mac or chaining:
             return False
         dst = self._reply[_REPLY_HEAD : _REPLY_HEAD + length + SLACK]
         with session.lock:
             short(op, self._request, _HEAD, length, dst)
-        head = _pack_reply(_REPLY_HEAD + length, _REPLY_TYPE, 2, 0, tag, 0, length, 0)
+        head = _pack_reply(_REPLY_HEAD + length, _REPLY_TYPE, 3, 0, tag, 0, length, 0, 0)
         try:
             write(self._writing, head)
         except BlockingIOError:

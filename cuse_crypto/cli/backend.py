@@ -15,6 +15,7 @@ from cuse_crypto.cli.options import (
     AddressType,
     announce,
     credentials,
+    described,
     engine_option,
     follow_parent,
     sandbox_option,
@@ -108,7 +109,7 @@ async def _serve(
             if options["parent"]:
                 follow_parent(options["parent"])
             nursery.start_soon(server.serve, engine, listener, allowed)
-            status = f"{address} (engine {engine.name}, {reason})"
+            status = f"{address} (engine {described(engine.name)}, {reason})"
             announce(f"ready: {status}")
             if remark:
                 log.info("%s", remark)

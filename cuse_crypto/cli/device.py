@@ -18,6 +18,7 @@ from cuse_crypto.cli.options import (
     AddressType,
     announce,
     credentials,
+    described,
     follow_parent,
     limit_options,
     node_options,
@@ -172,7 +173,8 @@ async def _serve(
                         nursery.start_soon(shown.mount, *about)
                     else:
                         await shown.mount(*about)
-                    status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
+                    told = described(engine)
+                    status = f"{node.path} ({node.kind} node, {reason}; engine {told})"
                     announce(f"ready: {status}")
                     async with supervised(supervisor, status, server.is_healthy):
                         await _first(ended, server.ended)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -12,6 +13,11 @@ import click
 
 from cuse_crypto.cli.options import announce
 from cuse_crypto.errors import Failure
+
+DRIVER = "cryptodev"
+"""The module of cryptodev-linux."""
+FAULTY = (1, 14)
+"""The last version whose memory faults are known (its pull request 103)."""
 
 
 class Finding(NamedTuple):
@@ -54,6 +60,25 @@ def _host_device() -> str | None:
     except Failure as failure:
         return str(failure)
     return None
+
+
+def _host_driver() -> str | None:
+    """Of a host's device that works: whether its driver is known to be faulty."""
+    from cuse_crypto.linux import modules
+
+    if not modules.is_loaded(DRIVER):
+        # Another program serves it: one of this project, mostly.
+        return None
+    version = modules.version(DRIVER)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers > FAULTY:
+        return None
+    remedy = "use --engine openssl where callers are not trusted, see docs/node.md"
+    if not numbers:
+        return (
+            f"cryptodev-linux does not tell its version, and up to 1.14 has memory faults; {remedy}"
+        )
+    return f"cryptodev-linux {version} has memory faults; {remedy}"
 
 
 def _af_alg() -> str | None:
@@ -113,6 +138,9 @@ def command(as_json: bool) -> None:
     """
     findings = [Finding(what, serves, look()) for what, serves, look in LOOKS]
     choices = _choices(findings)
+    if choices["engine"] == "cryptodev":
+        what = "host driver", "the host's kernel, whatever callers ask for"
+        findings.append(Finding(*what, _host_driver()))
     if as_json:
         rows = [finding._asdict() | {"works": finding.problem is None} for finding in findings]
         announce(json.dumps({"findings": rows, "auto": choices, "uid": os.geteuid()}, indent=2))

@@ -227,6 +227,11 @@ def set_up_process(command: str, verbose: bool, **fields: object) -> None:
     logs.set_up(command, verbose, fields)
 
 
+def described(engine: str) -> str:
+    """The engine as `ready:` names it: whose driver computes, where it is not one of ours."""
+    return f"{engine}, host driver" if engine == "cryptodev" else engine
+
+
 def announce(text: str) -> None:
     """One line on standard output, at once; nothing where nobody reads it."""
     try:

@@ -36,13 +36,13 @@ class AsyncCalls(CryptCalls):
 
     def CIOCASYNCCRYPT(self, call: Call, op: crypt_op) -> None:
         """Do an operation, and keep its result; EBUSY when too many wait to be fetched."""
-        if op.flags & CopFlag.NO_ZC:
-            raise OSError(errno.EINVAL, "no copies in asynchronous operations")
         session = call.file.session(op.ses)
-        if len(call.file.jobs) >= MAX_JOBS:
-            raise OSError(errno.EBUSY, "too many operations wait to be fetched")
         if op.iv and session.iv_size:
             call.memory.copy_from_user([Range(op.iv, session.iv_size)], SMALL)
+        if op.flags & CopFlag.NO_ZC:
+            raise OSError(errno.EINVAL, "no copies in asynchronous operations")
+        if len(call.file.jobs) >= MAX_JOBS:
+            raise OSError(errno.EBUSY, "too many operations wait to be fetched")
         with call.file.lock:
             # A successor that finds the operation done knows that its result is gone.
             call.file.note_jobs(1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cuse_crypto.abi.algorithms import Cipher
 from cuse_crypto.abi.structs import Cop, CopFlag, crypt_auth_op
 from cuse_crypto.frontend.arena import REPLY, REQUEST
-from cuse_crypto.frontend.crypt import CryptCalls, Hashing
+from cuse_crypto.frontend.crypt import CryptCalls, chained_size
 from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marshal import SMALL, Call, ranges
@@ -53,6 +53,9 @@ class AuthCalls(CryptCalls):
             cipher = session.cipher
             if op.op not in (Cop.ENCRYPT, Cop.DECRYPT) or cipher is None:
                 raise OSError(errno.EINVAL, "no operation, or no cipher")
+            # Whatever becomes of it: the IV is loaded, and the hash begins anew (driver).
+            session.iv = bytes(self._view[_IV : _IV + session.iv_size])
+            session.hashing = session.doubtful = False
             if srtp:
                 self._srtp(call, op, session, cipher)
             elif tls and not cipher.is_aead:
@@ -71,17 +74,20 @@ class AuthCalls(CryptCalls):
 
     def _aead(self, call: Call, op: crypt_auth_op, session: Session, cipher: Cipher) -> None:
         tag_size = op.tag_len or session.tag_size
-        if tag_size > session.tag_size or tag_size not in cipher.tag_sizes:
-            raise OSError(errno.EINVAL, "no length of a tag")
-        session.tag_size = tag_size
         encrypts = op.op == Cop.ENCRYPT
-        if op.auth_len > AUTH_MAX or (not encrypts and op.len < tag_size):
+        if op.auth_len > AUTH_MAX:
             raise OSError(errno.EINVAL, "no length")
-        result = op.len + tag_size if encrypts else op.len - tag_size
-        sizes = _Sizes(op.auth_len, op.len, 0, result)
         if op.len and not op.src:
             raise OSError(errno.EFAULT, "no source")
+        allowed = tag_size <= session.tag_size and tag_size in cipher.tag_sizes
+        result = op.len + tag_size if encrypts else op.len - tag_size
+        sizes = _Sizes(op.auth_len, op.len, 0, result if allowed and result > 0 else 0)
         self._read(call, op, session, sizes, tag_size)
+        if not allowed:
+            raise OSError(errno.EINVAL, "no length of a tag")
+        session.tag_size = tag_size
+        if result < 0:
+            raise OSError(errno.EINVAL, "no length")
         reply = self._auth(call, op, session, 0, tag_size, sizes)
         if len(reply.segments[0]) != result:
             raise OSError(errno.EIO, f"{len(reply.segments[0])} bytes from the back end")
@@ -91,36 +97,23 @@ class AuthCalls(CryptCalls):
     def _tls(self, call: Call, op: crypt_auth_op, session: Session, cipher: Cipher) -> None:
         tag_size = self._mac_size(op, session)
         encrypts = op.op == Cop.ENCRYPT
-        if op.auth_len > AUTH_MAX or (not encrypts and op.len % cipher.block_size):
+        if op.auth_len > AUTH_MAX:
             raise OSError(errno.EINVAL, "no length")
         padding = 0
         if encrypts and cipher.block_size > 1:
             padding = cipher.block_size - (op.len + tag_size) % cipher.block_size
         room = op.len + (tag_size + padding if encrypts else 0)
         sizes = _Sizes(op.auth_len, op.len, 0, room)
-        if not op.src:
-            raise OSError(errno.EINVAL, "no source")
-        _check_length(session, sizes)
-        following = self._key_stream_after(call, session, cipher, room)
-        self._read(call, op, session, sizes, tag_size)
+        wrong = not op.src or not (encrypts or (op.len and not op.len % cipher.block_size))
+        self._read(call, op, session, _Sizes(op.auth_len, 0, 0, 0) if wrong else sizes, tag_size)
+        if wrong:
+            raise OSError(errno.EINVAL, "no source, or no length of a record")
         reply = self._auth(call, op, session, CopFlag.AEAD_TLS_TYPE, tag_size, sizes)
-        length = len(reply.segments[0])
+        length, following = len(reply.segments[0]), bytes(reply.segments[2])
         # What follows the plaintext stays as it was.
         src = _IV + session.iv_size + op.auth_len
         self._view[_DST + length : _DST + room] = self._view[src + length : src + room]
         self._finish(call, op, session, cipher, room, tag_size, op.tag, length, iv=following)
-
-    def _key_stream_after(self, call: Call, session: Session, cipher: Cipher, length: int) -> bytes:
-        """The last block of OFB's key stream, which a record does not show; else b""."""
-        if cipher.mode != "ofb" or not length:
-            return b""
-        iv = bytes(self._view[_IV : _IV + session.iv_size])
-        size = length + -length % session.iv_size
-        self._load(iv + bytes(size))
-        stream, _ = self._crypt_part(call, session, Cop.ENCRYPT, size, Hashing(False, False))
-        following = bytes(stream[-session.iv_size :])
-        self._put(0, iv, _IV)
-        return following
 
     def _srtp(self, call: Call, op: crypt_auth_op, session: Session, cipher: Cipher) -> None:
         tag_size = self._mac_size(op, session)
@@ -128,7 +121,9 @@ class AuthCalls(CryptCalls):
         if cipher.is_aead or not cipher.is_stream or not 0 <= offset <= SRTP_DISTANCE_MAX:
             raise OSError(errno.EINVAL, "no stream cipher, or not inside what is authenticated")
         encrypts = op.op == Cop.ENCRYPT
-        if not op.auth_src or not op.auth_len or op.auth_len < offset + op.len:
+        # Bytes that are there, and one at least behind the header, even for an empty payload.
+        room = op.len + (op.tag_len or tag_size if encrypts else 0)
+        if not op.auth_src or not room or op.auth_len < offset + max(op.len, 1):
             raise OSError(errno.EINVAL, "nothing to authenticate")
         if not encrypts and tag_size > op.len:
             raise OSError(errno.EINVAL, "tag longer than the payload")
@@ -153,19 +148,23 @@ class AuthCalls(CryptCalls):
     ) -> None:
         """Put what is authenticated, the source and the tag behind the IV."""
         _check_length(session, sizes)
-        memory, at = call.memory, _IV + session.iv_size
+        at = _IV + session.iv_size
         srtp = op.flags & CopFlag.AEAD_SRTP_TYPE
-        if sizes.auth:
-            with _fault_is(errno.EINVAL if srtp else errno.EFAULT):
-                memory.copy_from_user([Range(op.auth_src, sizes.auth)], at)
-        at += sizes.auth
-        with _fault_is(errno.EINVAL):
-            # Also where there is nothing to read: what will be written is announced by it.
-            outputs = ranges(self._outputs(call, op, session, sizes, tag_size))
-            last = [] if sizes.tag else outputs
-            memory.copy_from_user([Range(op.src, sizes.src)] if sizes.src else [], at, last)
-        if sizes.tag:
-            memory.copy_from_user([Range(op.tag, sizes.tag)], at + sizes.src, outputs)
+        steps = [
+            (Range(op.auth_src, sizes.auth), at, errno.EINVAL if srtp else errno.EFAULT),
+            (Range(op.src, sizes.src), at + sizes.auth, errno.EINVAL),
+        ]
+        if session.cipher and session.cipher.is_aead:
+            steps.reverse()
+        steps.append((Range(op.tag, sizes.tag), at + sizes.auth + sizes.src, errno.EFAULT))
+        # Also where there is nothing to read: what will be written is announced by the last one.
+        steps = [step for step in steps if step[0].length] or steps[:1]
+        outputs = ranges(self._outputs(call, op, session, sizes, tag_size))
+        for step in steps:
+            item, offset, error = step
+            with _fault_is(error):
+                writable = outputs if step is steps[-1] else []
+                call.memory.copy_from_user([item] if item.length else [], offset, writable)
 
     def _outputs(
         self, call: Call, op: crypt_auth_op, session: Session, sizes: _Sizes, tag_size: int
@@ -190,9 +189,13 @@ class AuthCalls(CryptCalls):
     ) -> messages.Reply:
         body = messages.Auth(call.file.fh, session.ses, op.op, kind, tag_size, offset)
         readable = session.iv_size, sizes.auth, sizes.src, sizes.tag
-        writable = sizes.result, tag_size if kind == CopFlag.AEAD_SRTP_TYPE else 0
+        chained = chained_size(session, sizes.result)
+        writable = sizes.result, tag_size if kind == CopFlag.AEAD_SRTP_TYPE else 0, chained
         try:
-            return self._exchange(call.file, session, _AUTH, body, readable, writable)
+            reply = self._exchange(call.file, session, _AUTH, body, readable, writable)
+            if len(reply.segments[2]) != chained:
+                raise OSError(errno.EIO, "no chaining value from the back end")
+            return reply
         except OSError as failure:
             if failure.errno == errno.EBADMSG and op.src == op.dst:
                 # That it could not be written to is said first: it is given what it holds.
@@ -223,12 +226,14 @@ class AuthCalls(CryptCalls):
         pieces += extra or []
         if op.flags & CopFlag.WRITE_IV and op.iv and session.iv_size:
             pieces.append(self._put(op.iv, session.iv, _IV_OUT))
-        for member, value in (("len", length), ("tag_len", tag_size), ("tag", tag)):
+        for member, value in (("len", length), ("tag_len", op.tag_len or tag_size), ("tag", tag)):
             call.store(self._view, member, value)
         try:
             call.memory.commit([*pieces, call.structure], session)
         except Fault as fault:
             if op.src == op.dst and op.src and fault.copied < written:
+                # The driver sees that before it begins.
+                session.iv = bytes(self._view[_IV : _IV + session.iv_size])
                 raise OSError(errno.EINVAL, "a buffer that cannot be written") from fault
             raise
 

@@ -9,14 +9,13 @@ import errno
 import mmap
 from typing import NamedTuple
 
-from cuse_crypto.abi.algorithms import Cipher
 from cuse_crypto.abi.structs import Cop, CopFlag, crypt_op
 from cuse_crypto.frontend.arena import REPLY, REQUEST
 from cuse_crypto.frontend.files import Session
 from cuse_crypto.frontend.limits import BYTES
 from cuse_crypto.frontend.marks import LOST
 from cuse_crypto.frontend.marshal import SMALL, Call, Marshal, StateLost, ranges
-from cuse_crypto.frontend.memory import Piece, Range
+from cuse_crypto.frontend.memory import Fault, Piece, Range
 from cuse_crypto.frontend.queue import ATTEMPTS
 from cuse_crypto.wire import messages
 
@@ -60,6 +59,14 @@ class Plan(NamedTuple):
     """Bytes of the first part."""
 
 
+class Part(NamedTuple):
+    """What the back end gives: ``dst``, which lies at DST, digest, and OFB's chaining value."""
+
+    dst: memoryview
+    digest: bytes
+    next_iv: bytes
+
+
 class Result(NamedTuple):
     """What an operation leaves: the last part of ``dst``, digest and chaining value."""
 
@@ -100,6 +107,7 @@ class CryptCalls(Marshal):
             overlap = self._read_ahead(call, op)
         self._gather(call, op, session, plan, extra)
         if cipher and cipher.is_aead and op.len:
+            session.iv = bytes(self._view[IV : IV + iv_size])
             number = errno.EINVAL if op.op == Cop.ENCRYPT else errno.EBADMSG
             raise OSError(number, "an AEAD is for CIOCAUTHCRYPT")
         if not op.len and not session.mac:
@@ -139,7 +147,14 @@ class CryptCalls(Marshal):
         writable: list[Range] = []
         if memory.announces and not plan.wrong:
             writable = ranges(_outputs(op, session, plan.hashing)) + ranges(extra)
-        memory.copy_from_user(wanted, at, writable)
+        try:
+            memory.copy_from_user(wanted, at, writable)
+        except Fault:
+            if given and not plan.wrong:
+                # The driver has loaded the IV before it looks for the source.
+                memory.copy_from_user([Range(op.iv, iv_size)], IV)
+                session.iv = bytes(self._view[IV : IV + iv_size])
+            raise
         if plan.wrong:
             raise OSError(errno.EINVAL, "no operation, or an odd length")
         if not given:
@@ -165,16 +180,17 @@ class CryptCalls(Marshal):
             start = hashing.start and not done
             finish = hashing.finish and done + length == op.len
             iv = bytes(self._view[IV:src_at])
-            dst, digest = self._crypt_part(call, session, op.op, length, Hashing(start, finish))
+            part = self._crypt_part(call, session, op.op, length, Hashing(start, finish))
             self._claim(call, session, several)
             if cipher and length:
-                session.iv = self._next_iv(cipher, op.op, iv, length, dst)
+                src = self._view[src_at : src_at + length]
+                session.iv = part.next_iv or cipher.next_iv(op.op, iv, src, part.dst)
             elif cipher:
                 session.iv = iv
             done += length
             written = [Piece(op.dst + done - length, DST, length)] if cipher and length else []
             if done == op.len:
-                return Result(written, digest, session.iv)
+                return Result(written, part.digest, session.iv)
             self._write_part(call, op, session, written, done if overlap is None else LOST)
             self._queue.before_long()
             length = min(op.len - done, PART)
@@ -195,39 +211,32 @@ class CryptCalls(Marshal):
             goes_on = done != LOST and not session.mac
             call.memory.commit(written, session, call.done + done if goes_on else LOST)
 
-    def _load(self, message: bytes) -> None:
-        """Put IV and source where _crypt_part takes them from."""
-        self._put(0, message, IV)
-
     def _crypt_part(
         self, call: Call, session: Session, op: int, length: int, hashing: Hashing
-    ) -> tuple[memoryview, bytes]:
-        """Have the back end compute; ``dst``, which lies at DST, and the digest."""
+    ) -> Part:
+        """Have the back end compute on what lies at IV."""
         cipher, mac = session.cipher, session.mac
         flags = _START * hashing.start | _FINISH * hashing.finish if mac else 0
         body = messages.Crypt(call.file.fh, session.ses, op, flags)
-        # The last block of key stream can be told only from a whole block of output.
-        padding = -length % 16 if cipher and cipher.mode == "ofb" else 0
-        end = IV + session.iv_size + length
-        self._view[end : end + padding] = bytes(padding)
-        size = length + padding if cipher else 0
+        size = length if cipher else 0
         digest_size = mac.digest_size if mac and hashing.finish else 0
+        sizes = size, digest_size, chained_size(session, size)
         repeatable = not mac or hashing.start
         reply = self._exchange(
             call.file,
             session,
             _CRYPT,
             body,
-            (session.iv_size, length + padding),
-            (size, digest_size),
+            (session.iv_size, length),
+            sizes,
             repeatable,
         )
         session.hashing = bool(mac) and not hashing.finish
         session.place = self._queue.place
-        dst, digest = reply.segments
-        if (len(dst), len(digest)) != (size, digest_size):
-            raise OSError(errno.EIO, f"{len(dst)}+{len(digest)} bytes from the back end")
-        return dst, bytes(digest)
+        if tuple(map(len, reply.segments)) != sizes:
+            raise OSError(errno.EIO, f"not {sizes} bytes from the back end")
+        dst, digest, next_iv = reply.segments
+        return Part(dst, bytes(digest), bytes(next_iv))
 
     def _claim(self, call: Call, session: Session, several: bool) -> None:
         try:
@@ -235,12 +244,6 @@ class CryptCalls(Marshal):
         except BaseException:
             session.doubtful = several
             raise
-
-    def _next_iv(self, cipher: Cipher, op: int, iv: bytes, length: int, dst: memoryview) -> bytes:
-        src_at = IV + len(iv)
-        if cipher.mode == "ofb":
-            length = len(dst)
-        return cipher.next_iv(op, iv, self._view[src_at : src_at + length], dst)
 
     def _read_ahead(self, call: Call, op: crypt_op) -> mmap.mmap:
         """All of ``src``, where writing an early part of ``dst`` would overwrite a later part."""
@@ -278,6 +281,13 @@ def _rest(op: crypt_op, done: int) -> crypt_op:
     if done == LOST:
         raise StateLost
     return op._replace(src=op.src + done, dst=op.dst + done, len=op.len - done)
+
+
+def chained_size(session: Session, length: int) -> int:
+    """Bytes of the chaining value that only the back end can tell: of OFB, whose last block of key
+    stream a result may show a part of.
+    """
+    return session.iv_size if length and session.is_ofb else 0
 
 
 def writes_iv(op: crypt_op, session: Session) -> bool:

@@ -125,8 +125,8 @@ class Express:
             copied = clock() if tracing else 0
             tag = queue.requests = (queue.requests + 1) & 0xFFFFFFFF
             _pack_head(
-                self._head, 0, _HEAD + total, _TYPE, 2, 2, tag,
-                0, fh, ses, op, 0, iv_size, length, length, 0,
+                self._head, 0, _HEAD + total, _TYPE, 2, 3, tag,
+                0, fh, ses, op, 0, iv_size, length, length, 0, 0,
             )  # fmt: skip
             try:
                 queue.waiting = True
@@ -136,7 +136,7 @@ class Express:
                 return self._leave(unique, began)
             finally:
                 queue.waiting = False
-            good = _REPLY_HEAD + length, _REPLY_TYPE, 2, 0, tag, 0, length, 0
+            good = _REPLY_HEAD + length, _REPLY_TYPE, 3, 0, tag, 0, length, 0, 0
             if len(answer) != _REPLY_HEAD or _unpack_reply(answer) != good:
                 return self._leave(unique, began)
             answered = clock() if tracing else 0

@@ -71,6 +71,7 @@ class Session:
     short: int = field(init=False)
     """The block size of a cipher whose operations may go the short way; else 0."""
     is_cbc: bool = field(init=False)
+    is_ofb: bool = field(init=False)
 
     def __post_init__(self) -> None:
         cipher = self.cipher
@@ -78,6 +79,7 @@ class Session:
         self.iv = self.iv or bytes(self.iv_size)
         self.short = cipher.block_size if cipher and cipher.mode in SHORT and not self.mac else 0
         self.is_cbc = cipher is not None and cipher.mode == "cbc"
+        self.is_ofb = cipher is not None and cipher.mode == "ofb"
 
     @property
     def slot(self) -> int:

@@ -58,7 +58,11 @@ class Call:
     def store(self, view: memoryview, member: str, value: int | bytes) -> None:
         """Change one member of the argument, which goes back as it came otherwise."""
         field = self.layout.field(member)
-        data = value if isinstance(value, bytes) else value.to_bytes(field.size, sys.byteorder)
+        if isinstance(value, bytes):
+            data = value
+        else:
+            # The end of a buffer may lie beyond the last address.
+            data = (value & (1 << 8 * field.size) - 1).to_bytes(field.size, sys.byteorder)
         at = ARGUMENT + field.offset
         view[at : at + len(data)] = data
 

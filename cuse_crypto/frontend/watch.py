@@ -160,6 +160,9 @@ class Watch:
     def _asked(self, message: "Message", readable: Any, writable: Any, reply: Any) -> None:
         """The back end has answered."""
         sizes = tuple(map(len, reply.segments)) or writable
+        if not any(sizes[2:]):
+            # Only OFB has a chaining value there.
+            sizes = sizes[:2]
         self._hops.append((ASKED, clock(), (message.type, tuple(readable), sizes, reply.status)))
 
     def touched(self, hop: int, pieces: Sequence[tuple[int, memoryview]]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 from cuse_crypto.layout import Buffer, Layout, s32, u8, u16, u32, u64
 
-VERSION = 2
+VERSION = 3
 Received = bytes | memoryview
 MAGIC = 0x43455355
 """``USEC`` in the order of the bytes: what speaks first is a cuse-crypto front end."""
@@ -185,8 +185,9 @@ MESSAGES = {row.type: row for row in (
     Message(3, "RELEASE",     Handle),
     Message(4, "NEW_SESSION", NewSession, readable=("key", "mackey")),
     Message(5, "END_SESSION", Session),
-    Message(6, "CRYPT",       Crypt, readable=("iv", "src"), writable=("dst", "mac")),
-    Message(7, "AUTH",        Auth, readable=("iv", "auth", "src", "tag"), writable=("dst", "tag")),
+    Message(6, "CRYPT",       Crypt, readable=("iv", "src"), writable=("dst", "mac", "next_iv")),
+    Message(7, "AUTH",        Auth, readable=("iv", "auth", "src", "tag"),
+            writable=("dst", "tag", "next_iv")),
     Message(8, "COPY_HASH",   CopyHash),
     Message(9, "DESCRIBE",    Session, writable=("cipher", "mac")),
 )}

@@ -94,6 +94,128 @@ static void both_ways(void)
     }
 }
 
+/* The mac is over the bytes that were given, and nothing that the cipher needs besides. */
+static void odd_lengths(void)
+{
+    static const __u32 lens[] = {1, 5, 15, 17, 33, 4097};
+
+    for (size_t i = 0; i < COUNT(pairs); i++) {
+        if (cipher_of(pairs[i].cipher)->block > 1)
+            continue;
+        for (size_t j = 0; j < COUNT(lens); j++)
+            for (int way = 0; way < 8; way++)
+                one_way(&pairs[i], way & 1, way & 2 ? NO_ZC : 0, !!(way & 4), lens[j]);
+    }
+}
+
+/* ---- after CIOCAUTHCRYPT ------------------------------------------------------------------- */
+
+/* What has come as far as being dispatched has loaded its IV, and its hash has begun anew. */
+static void after_authcrypt(void)
+{
+    uint8_t *data = out, *tag = out + 8192;
+    const struct {
+        const char *name;
+        __u32 cipher;
+        struct crypt_auth_op op;
+        int wanted, dispatched;
+    } rows[] = {
+        {"no AEAD", CRYPTO_AES_CBC, {.src = data, .dst = data, .len = 32}, EINVAL, 1},
+        {"SRTP of a block cipher", CRYPTO_AES_CBC,
+         {.flags = COP_FLAG_AEAD_SRTP_TYPE, .src = data, .dst = data, .len = 32,
+          .auth_src = data, .auth_len = 32, .tag = tag}, EINVAL, 1},
+        {"TLS, auth_len 4097", CRYPTO_AES_CBC,
+         {.flags = COP_FLAG_AEAD_TLS_TYPE, .src = data, .dst = data, .len = 32,
+          .auth_src = data, .auth_len = 4097}, EINVAL, 1},
+        {"TLS, auth_src unmapped", CRYPTO_AES_CBC,
+         {.flags = COP_FLAG_AEAD_TLS_TYPE, .src = data, .dst = data, .len = 32,
+          .auth_src = edge_end, .auth_len = 13}, EFAULT, 1},
+        {"TLS, src unmapped", CRYPTO_AES_CBC,
+         {.flags = COP_FLAG_AEAD_TLS_TYPE, .src = edge_end, .dst = edge_end, .len = 32}, EINVAL, 1},
+        {"TLS, src read-only", CRYPTO_AES_CBC,
+         {.flags = COP_FLAG_AEAD_TLS_TYPE, .src = read_only, .dst = read_only, .len = 32},
+         EINVAL, 1},
+        {"SRTP, a wrong tag", CRYPTO_AES_CTR,
+         {.op = COP_DECRYPT, .flags = COP_FLAG_AEAD_SRTP_TYPE, .src = data, .dst = data, .len = 32,
+          .auth_src = data, .auth_len = 32, .tag = tag}, EBADMSG, 1},
+        {"SRTP, nothing to authenticate", CRYPTO_AES_CTR,
+         {.flags = COP_FLAG_AEAD_SRTP_TYPE, .src = data, .dst = data, .len = 32, .auth_src = data,
+          .tag = tag}, EINVAL, 1},
+        {"op 2", CRYPTO_AES_CBC, {.op = 2, .src = data, .dst = data, .len = 32}, EINVAL, 0},
+        {"TLS, dst is not src", CRYPTO_AES_CBC,
+         {.flags = COP_FLAG_AEAD_TLS_TYPE, .src = data, .dst = data + 64, .len = 32}, EINVAL, 0},
+        {"iv unmapped", CRYPTO_AES_CBC, {.src = data, .dst = data, .len = 32, .iv = edge_end},
+         EFAULT, 0},
+    };
+    static uint8_t given[16] = {0xee, 1, 0xdd, 2, 0xcc, 3};
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const struct pair pair = {rows[i].cipher, CRYPTO_SHA1};
+        __u32 ses = make_pair(&pair), alone = make_cipher(&pair);
+        uint8_t mac[DIGEST_MAX], wanted[DIGEST_MAX], first[16];
+        struct crypt_auth_op op = rows[i].op;
+        __u32 from;
+
+        op.ses = ses;
+        if (op.iv == NULL)
+            op.iv = given;
+        memcpy(first, start_iv, 16);
+        check(label("%s: first", rows[i].name),
+              CRYPT(.ses = ses, .flags = UPDATE, .len = 32, .src = plain, .dst = out, .iv = first),
+              0);
+        check(label("%s: authcrypt", rows[i].name), ioctl(device, CIOCAUTHCRYPT, &op),
+              rows[i].wanted);
+        check(label("%s: then", rows[i].name),
+              CRYPT(.ses = ses, .flags = UPDATE | FINAL, .len = 48, .src = plain + 32, .dst = out,
+                    .mac = mac), 0);
+        if (operate(alone, COP_ENCRYPT, 0, plain, expected, 32, first) != 0 ||
+            operate(alone, COP_ENCRYPT, 0, plain + 32, expected, 48,
+                    rows[i].dispatched ? given : NULL) != 0)
+            unusable("the cipher alone");
+        check_same(label("%s: then, the IV", rows[i].name), out, expected, 48);
+        from = rows[i].dispatched ? 32 : 0;
+        mac_of_text(&pair, plain + from, 80 - from, wanted);
+        check_same(label("%s: then, the mac", rows[i].name), mac, wanted, 20);
+        finish(ses);
+        finish(alone);
+    }
+}
+
+/* After a record a hash in steps begins anew, whether it was under way or not. */
+static void steps_after_a_record(void)
+{
+    static const __u32 stream_ciphers[] = {CRYPTO_AES_OFB, CRYPTO_AES_CTR, CRYPTO_AES_CFB};
+
+    for (size_t i = 0; i < COUNT(stream_ciphers); i++) {
+        for (int under_way = 0; under_way < 2; under_way++) {
+            const struct pair pair = {stream_ciphers[i], CRYPTO_SHA1};
+            const char *name = label("%s + SHA1, %s, a record of 37 bytes",
+                                     cipher_of(pair.cipher)->name,
+                                     under_way ? "UPDATE" : "nothing");
+            uint8_t mac[DIGEST_MAX], wanted[DIGEST_MAX], *data = out + 4096;
+            __u32 ses = make_pair(&pair);
+
+            if (under_way)
+                check(name, CRYPT(.ses = ses, .flags = UPDATE, .len = 7, .src = plain, .dst = out),
+                      0);
+            memcpy(data, plain, 37);
+            check(label("%s, seal", name),
+                  AUTHCRYPT(.ses = ses, .flags = COP_FLAG_AEAD_TLS_TYPE, .len = 37, .src = data,
+                            .dst = data, .iv = BYTES(start_iv)), 0);
+            check(label("%s, UPDATE", name),
+                  CRYPT(.ses = ses, .flags = UPDATE, .len = 5, .src = plain, .dst = out), 0);
+            check(label("%s, FINAL", name),
+                  CRYPT(.ses = ses, .flags = FINAL, .len = 6, .src = plain + 5, .dst = out,
+                        .mac = mac), 0);
+            mac_of_text(&pair, plain, 11, wanted);
+            check_same(label("%s, FINAL: mac", name), mac, wanted, 20);
+            finish(ses);
+        }
+    }
+}
+
+/* ---- steps --------------------------------------------------------------------------------- */
+
 static void in_steps(const struct pair *pair)
 {
     const char *name = label("%s + %s", cipher_of(pair->cipher)->name, mac_of(pair->mac)->name);
@@ -225,13 +347,55 @@ static void large(void)
 #endif
 }
 
+/* Done in parts, of which the last one is odd. */
+static void large_and_odd(void)
+{
+#ifndef SMALL_ONLY
+    const __u32 size = MIB + 128 * 1024 + 5;
+    uint8_t *text = noise(size), *secret = allocate(size), *wanted = allocate(size), mac[DIGEST_MAX];
+    uint8_t wanted_mac[DIGEST_MAX];
+
+    for (size_t i = 0; i < COUNT(pairs); i++) {
+        const char *name = label("%s + %s, %u bytes", cipher_of(pairs[i].cipher)->name,
+                                 mac_of(pairs[i].mac)->name, size);
+        __u32 ses, alone;
+
+        if (cipher_of(pairs[i].cipher)->block > 1)
+            continue;
+        ses = make_pair(&pairs[i]);
+        alone = make_cipher(&pairs[i]);
+        mac_of_text(&pairs[i], text, size, wanted_mac);
+        if (operate(alone, COP_ENCRYPT, 0, text, wanted, size, (void *)start_iv) != 0)
+            unusable("the cipher alone");
+        check(name, CRYPT(.ses = ses, .len = size, .src = text, .dst = secret, .mac = mac,
+                          .iv = BYTES(start_iv)), 0);
+        check_same(label("%s: output", name), secret, wanted, size);
+        check_same(label("%s: mac", name), mac, wanted_mac, mac_of(pairs[i].mac)->digest);
+        check(label("%s, decrypt", name),
+              CRYPT(.ses = ses, .op = COP_DECRYPT, .len = size, .src = secret, .dst = secret,
+                    .mac = mac, .iv = BYTES(start_iv)), 0);
+        check_same(label("%s, decrypt: output", name), secret, text, size);
+        check_same(label("%s, decrypt: mac", name), mac, wanted_mac, mac_of(pairs[i].mac)->digest);
+        finish(ses);
+        finish(alone);
+    }
+    free(text);
+    free(secret);
+    free(wanted);
+#endif
+}
+
 int main(int argc, char **argv)
 {
     begin(argc, argv);
     both_ways();
+    odd_lengths();
+    after_authcrypt();
+    steps_after_a_record();
     for (size_t i = 0; i < COUNT(pairs); i++)
         in_steps(&pairs[i]);
     bad_pointers_of_all();
     large();
+    large_and_odd();
     return end();
 }

@@ -127,17 +127,24 @@ static void which_buffer(void)
         {"ENCRYPT hashes src", COP_ENCRYPT, 0, "abc"},
         {"ENCRYPT hashes src, copied", COP_ENCRYPT, NO_ZC, "abc"},
         {"DECRYPT hashes dst", COP_DECRYPT, 0, "xyz"},
-        /* src is copied to a buffer that stands for both [source] */
+        /* src is copied to a buffer that stands for both */
         {"DECRYPT hashes src, copied", COP_DECRYPT, NO_ZC, "abc"},
     };
 
     for (size_t i = 0; i < COUNT(macs); i++) {
         __u32 ses = MAKE(.mac = macs[i].id, .mackeylen = KEY_SIZE, .mackey = key);
 
-        for (size_t j = 0; j < COUNT(rows); j++) {
-            const char *name = label("%s, %s", macs[i].name, rows[j].name);
+        for (size_t k = 0; k < 2 * COUNT(rows); k++) {
+            size_t j = k % COUNT(rows);
+            int fresh = k >= COUNT(rows);
+            const char *name = label("%s, %s%s", macs[i].name, rows[j].name,
+                                     fresh ? ", on a fresh session" : "");
             uint8_t src[4] = "abc", dst[4] = "xyz", got[DIGEST_MAX], wanted[DIGEST_MAX];
 
+            if (fresh) {
+                finish(ses);
+                ses = MAKE(.mac = macs[i].id, .mackeylen = KEY_SIZE, .mackey = key);
+            }
             digest(macs[i].id, key, KEY_SIZE, rows[j].digest_of, 3, wanted);
             check(name, CRYPT(.ses = ses, .op = rows[j].op, .flags = rows[j].flags, .src = src,
                               .dst = dst, .len = 3, .mac = got), 0);

@@ -90,9 +90,10 @@ static void packets(void)
     for (size_t i = 0; i < COUNT(headers); i++)
         one_packet(CRYPTO_AES_CTR, CRYPTO_SHA1_HMAC, headers[i], 100, 0, 0, 0);
     for (size_t i = 0; i < COUNT(lens); i++) {
-        one_packet(CRYPTO_AES_CTR, CRYPTO_SHA1_HMAC, HEADER, lens[i], 0, 0, 0);
+        /* An empty payload needs bytes behind it. */
+        one_packet(CRYPTO_AES_CTR, CRYPTO_SHA1_HMAC, HEADER, lens[i], lens[i] == 0, 0, 0);
         one_packet(CRYPTO_AES_CTR, CRYPTO_SHA2_256_HMAC, HEADER, lens[i], 4, 10, 0);
-        one_packet(CRYPTO_NULL, CRYPTO_SHA1_HMAC, HEADER, lens[i], 0, 10, 0);
+        one_packet(CRYPTO_NULL, CRYPTO_SHA1_HMAC, HEADER, lens[i], lens[i] == 0, 10, 0);
     }
     one_packet(CRYPTO_AES_CTR, CRYPTO_SHA1_HMAC, HEADER, 100, 4, 10, 0);
     one_packet(CRYPTO_AES_CTR, CRYPTO_SHA1, HEADER, 100, 0, 0, 0);
@@ -207,6 +208,9 @@ static void arguments(void)
         {"just before the edge", 0, bad - 112, 112, bad - 100, bad - 100, 100, tag, 0, iv, 0},
         {"auth ends within the payload", 0, p, 111, p + 12, p + 12, 100, tag, 0, iv, EINVAL},
         {"auth ends before the payload", 0, p, 12, p + 12, p + 12, 100, tag, 0, iv, EINVAL},
+        {"len 0, nothing behind the header", 0, p, 12, p + 12, p + 12, 0, tag, 0, iv, EINVAL},
+        {"len 0, no header", 0, p, 0, p, p, 0, tag, 0, iv, EINVAL},
+        {"len 0, a byte behind the header", 0, p, 13, p + 12, p + 12, 0, tag, 0, iv, 0},
         {"auth_len 0xffffffff", 0, p, 0xffffffff, p + 12, p + 12, 100, tag, 0, iv, -1},
         {"dst is not src", 0, p, 112, p + 12, p + 13, 100, tag, 0, iv, EINVAL},
         {"dst is not src, iv 1", 0, p, 112, p + 12, p + 13, 100, tag, 0, one, EINVAL},

@@ -234,6 +234,56 @@ static void forgeries(void)
     }
 }
 
+/*
+ * The padding comes first: what is right may leave no room for the mac (EINVAL); what is wrong
+ * counts as none. Without a mac the driver says 0 to wrong padding, and leaves the length.
+ */
+static void short_records(void)
+{
+    static const struct {
+        const char *name;
+        struct suite suite;
+        __u32 tag_len, len, pad; /* 0: it is wrong */
+        int wanted;
+    } rows[] = {
+        {"just a mac, wrong padding", {CRYPTO_AES_CBC, CRYPTO_MD5_HMAC}, 0, 16, 0, EBADMSG},
+        {"just a mac, 1 of padding", {CRYPTO_AES_CBC, CRYPTO_MD5_HMAC}, 0, 16, 1, EINVAL},
+        {"just padding", {CRYPTO_AES_CBC, CRYPTO_MD5_HMAC}, 0, 16, 16, EINVAL},
+        {"two blocks, wrong padding", {CRYPTO_AES_CBC, CRYPTO_SHA1_HMAC}, 0, 32, 0, EBADMSG},
+        {"two blocks, 12 of padding", {CRYPTO_AES_CBC, CRYPTO_SHA1_HMAC}, 0, 32, 12, EBADMSG},
+        {"two blocks, 13 of padding", {CRYPTO_AES_CBC, CRYPTO_SHA1_HMAC}, 0, 32, 13, EINVAL},
+        {"shorter than the mac, wrong padding", {CRYPTO_AES_CBC, CRYPTO_SHA1}, 0, 16, 0, EINVAL},
+        {"shorter than the mac, 1 of padding", {CRYPTO_AES_CBC, CRYPTO_SHA1}, 0, 16, 1, EINVAL},
+        {"tag_len 10, wrong padding", {CRYPTO_AES_CBC, CRYPTO_SHA1_HMAC}, 10, 16, 0, EBADMSG},
+        {"tag_len 10, 6 of padding", {CRYPTO_AES_CBC, CRYPTO_SHA1_HMAC}, 10, 16, 6, EBADMSG},
+        {"tag_len 10, 7 of padding", {CRYPTO_AES_CBC, CRYPTO_SHA1_HMAC}, 10, 16, 7, EINVAL},
+        {"no mac, wrong padding (ours)", {CRYPTO_AES_CBC, 0}, 0, 32, 0, EBADMSG},
+        {"no mac, just padding", {CRYPTO_AES_CBC, 0}, 0, 16, 16, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const struct suite *s = &rows[i].suite;
+        __u32 len = rows[i].len, pad = rows[i].pad;
+        __u32 alone = MAKE(.cipher = s->cipher, .keylen = 32, .key = key);
+        uint8_t data[ROOM], before[ROOM], own_iv[16];
+        struct crypt_auth_op op = {.ses = make_suite(s), .op = COP_DECRYPT, .flags = TLS,
+                                   .src = data, .dst = data, .len = len, .iv = own_iv,
+                                   .tag_len = rows[i].tag_len};
+
+        memset(data, UNTOUCHED, sizeof(data));
+        memset(data + len - pad, pad - 1, pad);
+        memcpy(own_iv, start_iv, 16);
+        if (operate(alone, COP_ENCRYPT, 0, data, data, len, own_iv) != 0)
+            unusable("the cipher alone");
+        memcpy(before, data, sizeof(data));
+        check_auth(label("short record: %s", rows[i].name), op, rows[i].wanted, len - pad, NULL, 0);
+        if (rows[i].wanted != 0)
+            check_same(label("short record: %s: data", rows[i].name), data, before, sizeof(data));
+        finish(op.ses);
+        finish(alone);
+    }
+}
+
 static void arguments(void)
 {
     uint8_t *data = out, *bad = edge_end, *frozen_page = frozen(plain, PAGE);
@@ -308,6 +358,7 @@ int main(int argc, char **argv)
     large();
     chained();
     forgeries();
+    short_records();
     arguments();
     return end();
 }

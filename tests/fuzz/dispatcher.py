@@ -160,7 +160,7 @@ class Driver:
         room = room if not self.choices.chance(16) else self.choices.number(2)
         mac_room = 64 if mac else 0
         segments = self._data(iv_size), self._data(size)
-        return Asked("CRYPT", Crypt(handle, ses, op, flags), segments, (room, mac_room))
+        return Asked("CRYPT", Crypt(handle, ses, op, flags), segments, (room, mac_room, 16))
 
     def _back(self) -> Asked | None:
         """Decrypt what was encrypted last."""
@@ -191,7 +191,7 @@ class Driver:
             kind, tag_size = self.choices.number(2), self.choices.number(4)
         tag = self._data(tag_size % 80) if kind == AuthKind.SRTP and op else b""
         body = Auth(handle, ses, op, kind, tag_size, offset)
-        return Asked("AUTH", body, (bytes(iv), auth, src, tag), (size + 320, 64))
+        return Asked("AUTH", body, (bytes(iv), auth, src, tag), (size + 320, 64, 16))
 
     def _note(self, asked: Asked, reply: Reply) -> None:
         """What it changed, and whether it was right."""

@@ -21,7 +21,9 @@ from cuse_crypto_backend.engines.engine import (
     EngineSession,
     Hashing,
     Keys,
+    Run,
 )
+from cuse_crypto_backend.engines.ofb import Ofb
 
 PROC_CRYPTO = Path("/proc/crypto")
 REMEDY = (
@@ -37,29 +39,37 @@ class AfAlgSession:
 
     def __init__(self, algorithms: Algorithms, keys: Keys) -> None:
         self._algorithms = cipher, mac = algorithms
-        self._cipher: KernelCipher | None = None
+        self._run: Run | None = None
+        self._ofb: Ofb | None = None
         self._aead: KernelAead | None = None
         self._mac: KernelMac | None = None
         with ExitStack() as held:
             if cipher and cipher.is_aead:
                 self._aead = held.enter_context(closing(KernelAead(cipher, keys.cipher)))
             elif cipher:
-                self._cipher = held.enter_context(closing(KernelCipher(cipher, keys.cipher)))
+                self._run = held.enter_context(closing(KernelCipher(cipher, keys.cipher))).run
+                if cipher.mode == "ofb":
+                    self._run = self._ofb = Ofb(cipher, self._run)
             if mac:
                 self._mac = KernelMac(mac, keys.mac)
             self._held = held.pop_all()
+
+    @property
+    def next_iv(self) -> bytes:
+        """As the Protocol says."""
+        return self._ofb.next_iv if self._ofb else b""
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """As the Protocol says. An AEAD has nothing that this could do."""
         if self._aead:
             raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
-        if self._cipher:
-            self._cipher.run(op, iv, src, dst)
+        if self._run:
+            self._run(op, iv, src, dst)
         if not self._mac:
             return b""
         if hashing & Hashing.START:
             self._mac.start()
-        self._mac.update(dst[: len(src)] if self._cipher and op == Cop.DECRYPT else src)
+        self._mac.update(dst[: len(src)] if self._run and op == Cop.DECRYPT else src)
         return self._mac.finish() if hashing & Hashing.FINISH else b""
 
     def auth(self, request: AuthRequest, dst: memoryview) -> tuple[int, bytes]:
@@ -69,10 +79,10 @@ class AfAlgSession:
                 raise OSError(errno.EINVAL, "no AEAD")
             return self._aead.run(request, dst), b""
         cipher = self._algorithms.cipher
-        if cipher is None or self._cipher is None:
+        if cipher is None or self._run is None:
             raise OSError(errno.EINVAL, "no cipher that could be combined with a mac")
         digest = self._mac.digest if self._mac else None
-        return auth.crypt(request, dst, cipher, self._cipher.run, digest)
+        return auth.crypt(request, dst, cipher, self._run, digest)
 
     def copy_hash(self, source: EngineSession) -> None:
         """As the Protocol says; EINVAL where either has no hash."""
@@ -92,7 +102,7 @@ class AfAlgSession:
     def close(self) -> None:
         """Drop the keys."""
         self._held.close()
-        self._cipher = self._aead = self._mac = None
+        self._run = self._ofb = self._aead = self._mac = None
 
 
 class AfAlgEngine:

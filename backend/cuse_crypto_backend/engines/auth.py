@@ -47,13 +47,14 @@ def _tls_decrypt(
 ) -> int:
     size = len(request.src)
     tag_size = request.tag_size if digest else 0
-    padded = block_size > 1
-    if size % block_size or size < tag_size + padded:
+    if not size or size % block_size:
         raise OSError(errno.EINVAL, f"{size} bytes are no record")
-    if size:
-        run(Cop.DECRYPT, request.iv, request.src, dst)
-    pad, authentic = _pad_size(dst[:size], size - tag_size) if padded else (0, True)
-    length = size - tag_size - pad
+    run(Cop.DECRYPT, request.iv, request.src, dst)
+    # The padding comes first, as in the driver: what it leaves may be shorter than a tag.
+    pad, authentic = _pad_size(dst[:size]) if block_size > 1 else (0, True)
+    length = size - pad - tag_size
+    if length < 0:
+        raise OSError(errno.EINVAL, "no room for a tag")
     if digest:
         # Also after a bad padding, so that the time tells little of it (RFC 5246, 6.2.3.2).
         expected = digest(request.auth, dst[:length])[:tag_size]
@@ -71,14 +72,14 @@ def _padding(size: int, block_size: int) -> bytes:
     return bytes([pad - 1]) * pad
 
 
-def _pad_size(record: memoryview, room: int) -> tuple[int, bool]:
+def _pad_size(record: memoryview) -> tuple[int, bool]:
     """How much of the end of ``record`` is padding, and whether all of it is as it should be.
 
-    At most ``room`` bytes; a wrong padding counts as the shortest.
+    A wrong padding counts as none.
     """
     pad = record[-1] + 1
-    right = pad <= room and hmac.compare_digest(record[-pad:], bytes([pad - 1]) * pad)
-    return (pad, True) if right else (1, False)
+    right = pad <= len(record) and hmac.compare_digest(record[-pad:], bytes([pad - 1]) * pad)
+    return (pad, True) if right else (0, False)
 
 
 def _srtp_encrypt(

@@ -14,6 +14,7 @@ from typing import Any
 from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.algorithms import CIPHERS, MACS, Cipher, Mac
 from cuse_crypto.abi.structs import (
+    Cop,
     CopFlag,
     cphash_op,
     crypt_auth_op,
@@ -58,11 +59,13 @@ class CryptodevSession:
     """A session of the host's device."""
 
     short = None
+    next_iv = b""
 
     def __init__(self, fd: int, algorithms: Algorithms, keys: Keys) -> None:
         self._fd = fd
         self._cipher, self._mac = algorithms
         self._start = False
+        self._write_iv = CopFlag.WRITE_IV if self._cipher and self._cipher.mode == "ofb" else 0
         self._iv = ctypes.create_string_buffer(16)
         self._digest = ctypes.create_string_buffer(_DIGEST_MAX)
         secrets = [ctypes.create_string_buffer(key, max(len(key), 1)) for key in keys]
@@ -84,7 +87,7 @@ class CryptodevSession:
         """One CIOCCRYPT, from and to memory of this process."""
         if self._cipher and self._cipher.is_aead:
             raise OSError(errno.EINVAL, "an AEAD is for CIOCAUTHCRYPT")
-        flags = CopFlag.NO_ZC
+        flags = CopFlag.NO_ZC | self._write_iv
         if self._mac:
             self._start |= bool(hashing & Hashing.START)
             if not len(src) and not hashing & Hashing.FINISH:
@@ -107,6 +110,7 @@ class CryptodevSession:
             iv=ctypes.addressof(self._iv),
         )
         _ioctl(self._fd, "CIOCCRYPT", request)
+        self._keep_iv()
         if not self._mac or not hashing & Hashing.FINISH:
             return b""
         return self._digest.raw[: self._mac.digest_size]
@@ -116,6 +120,9 @@ class CryptodevSession:
         ctypes.memmove(self._iv, request.iv, len(request.iv))
         ctypes.memmove(self._digest, request.tag, len(request.tag))
         size = len(request.src)
+        if request.kind == AuthKind.SRTP and not (size or self._mac):
+            # The driver takes no empty payload unless there is a size of a tag, which it ignores.
+            return 0, b""
         auth, src, out = _address(request.auth), _address(request.src), _address(dst)
         whole = ctypes.create_string_buffer(0)
         if request.kind == AuthKind.TLS:
@@ -128,7 +135,7 @@ class CryptodevSession:
         operation = crypt_auth_op(
             ses=self._ses,
             op=request.op,
-            flags=request.kind,
+            flags=request.kind | self._write_iv,
             len=size,
             auth_len=len(request.auth),
             auth_src=auth,
@@ -140,10 +147,23 @@ class CryptodevSession:
             iv_len=len(request.iv),
         )
         length: int = _ioctl(self._fd, "CIOCAUTHCRYPT", operation).len
+        self._keep_iv()
+        if length == size and self._has_bare_padding(request):
+            raise OSError(errno.EBADMSG, "the padding is wrong")
         if request.kind != AuthKind.SRTP:
             return length, b""
         dst[:size] = whole.raw[request.offset : request.offset + size]
-        return size, self._digest.raw[: request.tag_size]
+        made = request.tag_size if request.op == Cop.ENCRYPT else 0
+        return size, self._digest.raw[:made]
+
+    def _keep_iv(self) -> None:
+        if self._write_iv:
+            self.next_iv = self._iv.raw
+
+    def _has_bare_padding(self, request: AuthRequest) -> bool:
+        """The driver says 0 to a record with wrong padding and without a mac: its length stays."""
+        opens = request.kind == AuthKind.TLS and request.op == Cop.DECRYPT
+        return bool(opens and not self._mac and self._cipher and self._cipher.block_size > 1)
 
     def copy_hash(self, source: EngineSession) -> None:
         """CIOCCPHASH, but not between different hashes, which the driver does not check."""

@@ -69,6 +69,12 @@ class EngineSession(Protocol):
     def short(self) -> Short | None:
         """For a cipher that has a shorter way than ``crypt``."""
 
+    @property
+    def next_iv(self) -> bytes:
+        """Of OFB: the last block of key stream that the operation before used a part of, from which
+        the next one goes on. Who has only the result of a part of a block cannot tell. Else b"".
+        """
+
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """Encrypt (op 0) or decrypt (op 1) ``src`` to the first ``len(src)`` bytes of ``dst``.
 

@@ -25,8 +25,11 @@ class NullSession:
     def __init__(self, algorithms: Algorithms) -> None:
         self._algorithms = algorithms
         self.short: Short | None = None
+        self.next_iv = b""
         if algorithms.cipher:
             self.short = partial(_copy, algorithms.cipher.iv_size)
+            if algorithms.cipher.mode == "ofb":
+                self.next_iv = bytes(algorithms.cipher.iv_size)
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """A copy."""
@@ -44,7 +47,8 @@ class NullSession:
         dst[:length] = request.src[:length]
         if change > 0:
             dst[length : length + change] = bytes(change)
-        tag = bytes(request.tag_size) if request.kind == AuthKind.SRTP else b""
+        makes_tag = request.kind == AuthKind.SRTP and request.op == Cop.ENCRYPT
+        tag = bytes(request.tag_size) if makes_tag else b""
         return len(request.src) + change, tag
 
     def copy_hash(self, source: EngineSession) -> None:

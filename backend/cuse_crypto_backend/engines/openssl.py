@@ -23,6 +23,7 @@ from cuse_crypto_backend.engines.engine import (
     Short,
 )
 from cuse_crypto_backend.engines.hashing import Hash
+from cuse_crypto_backend.engines.ofb import Ofb
 
 
 def _runner(cipher: Cipher, key: bytes) -> Run:
@@ -45,9 +46,12 @@ class OpensslSession:
         self._cipher, mac = algorithms
         self._key = keys.cipher
         self._run: Run | None = None
+        self._ofb: Ofb | None = None
         self._short: Short | None = None
         if self._cipher and not self._cipher.is_aead:
             self._run = _runner(self._cipher, keys.cipher)
+            if self._cipher.mode == "ofb":
+                self._run = self._ofb = Ofb(self._cipher, self._run)
         self._hash = Hash(mac, keys.mac) if mac else None
 
     @property
@@ -56,6 +60,11 @@ class OpensslSession:
         if self._run and not self._short and self._cipher:
             self._short = contexts.short(self._cipher, self._key)
         return self._short
+
+    @property
+    def next_iv(self) -> bytes:
+        """As the Protocol says."""
+        return self._ofb.next_iv if self._ofb else b""
 
     def crypt(self, op: int, iv: bytes, src: memoryview, dst: memoryview, hashing: int) -> bytes:
         """As the Protocol says. An AEAD has nothing that this could do."""
@@ -104,7 +113,7 @@ class OpensslSession:
 
     def close(self) -> None:
         """Drop the keys."""
-        self._run = self._short = self._hash = None
+        self._run = self._ofb = self._short = self._hash = None
         self._key = b""
 
 
