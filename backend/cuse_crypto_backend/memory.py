@@ -15,7 +15,7 @@ from cuse_crypto_backend.shares import Owner, Shares
 
 TOTAL = 1 << 30
 """Bytes of all long messages; one owner alone has half of it, see shares."""
-FREE = 64 << 10
+FREE = (128 << 10) + 4096
 """Bytes of a message that every connection may have."""
 COPIES = 3
 """Times the length of a message: request, reply, and what an engine needs meanwhile."""

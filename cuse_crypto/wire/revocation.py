@@ -66,9 +66,6 @@ class Revoked:
         """It has been revoked."""
         return (certificate.issuer, certificate.serial) in self._serials
 
-    def __len__(self) -> int:
-        return len(self._serials)
-
     def refresh(self) -> None:
         """Take up the file if it has changed; what cannot be used leaves all as it was."""
         try:
@@ -83,7 +80,7 @@ class Revoked:
         except ValueError as error:
             self._complain(error)
             return False
-        log.info("%s: %d certificates are revoked", self.path, len(self))
+        log.info("%s: %d certificates are revoked", self.path, len(self._serials))
         return True
 
     def _complain(self, error: Exception) -> None:
