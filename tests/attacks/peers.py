@@ -14,6 +14,7 @@ from cuse_crypto.cli import authority
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.address import Address
+from cuse_crypto.wire.area import new_file
 from cuse_crypto.wire.messages import BY_NAME, Crypt, Handle, Hello, NewSession
 from cuse_crypto.wire.tls import Credentials
 from tests.conftest import Service, start
@@ -121,10 +122,10 @@ def is_ended(sock: socket.socket, seconds: float) -> bool:
     return True
 
 
-def hello(guest: bytes, length: int = 0) -> bytes:
+def hello(guest: bytes, length: int = 0, features: int = 0) -> bytes:
     """A HELLO; ``length``: what it says of itself, if that is not so."""
     buffer = memoryview(bytearray(256))
-    body = Hello(messages.MAGIC, messages.VERSION, 0, 0, messages.MAX_PAYLOAD, guest)
+    body = Hello(messages.MAGIC, messages.VERSION, 0, features, messages.MAX_PAYLOAD, guest)
     size = messages.pack_request(buffer, HELLO, 1, body, (), (4096,))
     message = bytearray(buffer[:size])
     if length:
@@ -143,12 +144,15 @@ def with_session(queue: Queue) -> socket.socket:
     """The socket of ``queue``, with a session of AES-CBC."""
     queue.connect()
     assert queue.control("OPEN", Handle(1)).status == 0
-    assert (
-        queue.control("NEW_SESSION", NewSession(1, 1, 11, 0), bytearray(16), bytearray()).status
-        == 0
-    )
+    assert new_session(queue) == 0
     assert queue._connection
     return queue._connection.socket
+
+
+def new_session(queue: Queue, number: int = 1) -> int:
+    """Make session ``number`` of file 1; the status."""
+    keys = bytearray(16), bytearray()
+    return queue.control("NEW_SESSION", NewSession(1, number, 11, 0), *keys).status
 
 
 def client_hello() -> bytes:
@@ -158,3 +162,36 @@ def client_hello() -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(incoming, outgoing, server_hostname="x").do_handshake()
     return outgoing.read()
+
+
+class Shared:
+    """A front end that has memory in common with a back end, and keeps what it should give away."""
+
+    def __init__(self, address: Address) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(address.rest)
+        self.memory = new_file(messages.AREA_SIZE)
+        self.reading, self.theirs = os.pipe()
+        message = hello(os.urandom(16), features=1)
+        socket.send_fds(self.sock, [message], [self.memory, self.theirs])
+        answer, (self.writing,), _, _ = socket.recv_fds(self.sock, 4096, 1)
+        assert answer
+        self.ask("OPEN", Handle(1))
+        self.ask("NEW_SESSION", NewSession(1, 1, 11, 0), bytes(16), b"")
+
+    def ask(self, name: str, body: object, *segments: bytes) -> None:
+        """Something that is answered by yes."""
+        buffer, row = memoryview(bytearray(256)), BY_NAME[name]
+        messages.pack_request(buffer, row, 1, body, tuple(map(len, segments)))
+        os.write(self.writing, bytes(buffer[: row.payload_offset]) + b"".join(segments))
+        assert len(os.read(self.reading, 256)) == row.reply_offset
+
+    def crypt(self, size: int) -> None:
+        """Have ``size`` bytes of the memory encrypted; the answer is not waited for."""
+        os.write(self.writing, crypt_head(size)[: CRYPT.payload_offset])
+
+    def close(self) -> None:
+        """End it."""
+        self.sock.close()
+        for fd in (self.memory, self.reading, self.theirs, self.writing):
+            os.close(fd)
