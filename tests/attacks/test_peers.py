@@ -473,7 +473,7 @@ def test_a_pipe_that_blocks(local: Target) -> None:
 def test_half_a_header_in_a_pipe(local: Target) -> None:
     peer = Shared(local.address)
     os.write(peer.writing, bytes(7))
-    assert os.read(peer.reading, 16) == b"" or is_ended(peer.sock, 5)
+    assert is_ended(peer.sock, 5)
     assert served(local, None, 10) == 10
     peer.close()
 
