@@ -23,6 +23,8 @@ PATIENCE = 20.0
 """Seconds that a message waits; a front end waits 30 for its answer."""
 _LOOK = 0.05
 """Seconds until it is looked again at what peers have given back, which they do not say."""
+_LOOK_OF_OTHERS = 0.5
+"""Seconds until one that waits for its turn looks whether it has ended."""
 
 
 class Memory:
@@ -32,6 +34,19 @@ class Memory:
         self.shares = Shares(total)
         self.changed = threading.Condition()
         self.holdings: dict[Owner, set[Holding]] = {}
+        self._turns: dict[Owner, threading.Lock] = {}
+
+    def forget(self, owner: Owner) -> None:
+        """Its last connection has gone; with ``changed`` held."""
+        del self.holdings[owner]
+        self._turns.pop(owner, None)
+
+    def turn(self, owner: Owner) -> threading.Lock:
+        """One of an owner's connections waits for memory, the others for their turn to: a thousand
+        that look would take the processor.
+        """
+        with self.changed:
+            return self._turns.setdefault(owner, threading.Lock())
 
     def measure(self, owner: Owner) -> None:
         """Take back what the peers of ``owner`` have freed; with ``changed`` held."""
@@ -66,18 +81,28 @@ class Holding:
         if length <= self.length:
             return
         end = time.monotonic() + PATIENCE
+        turn = self._memory.turn(self._owner)
+        while not turn.acquire(timeout=_LOOK_OF_OTHERS):
+            self._check(end, length)
+        try:
+            self._await(end, length)
+        finally:
+            turn.release()
+
+    def _await(self, end: float, length: int) -> None:
         with self._memory.changed:
             self.measure()
             while not self._take(COPIES * length):
-                if self._ended:
-                    raise ConnectionLost("ended here")
-                if time.monotonic() > end:
-                    raise PeerError(
-                        f"it waited {PATIENCE:g} s for the memory of a message of {length} bytes"
-                    )
+                self._check(end, length)
                 self._memory.changed.wait(_LOOK)
                 self._memory.measure(self._owner)
             self.length = length
+
+    def _check(self, end: float, length: int) -> None:
+        if self._ended:
+            raise ConnectionLost("ended here")
+        if time.monotonic() > end:
+            raise PeerError(f"it waited {PATIENCE:g} s for the memory of {length} bytes")
 
     def _take(self, size: int) -> bool:
         more = size - self._charged
@@ -120,7 +145,7 @@ class Holding:
         with memory.changed:
             self.remaining = None
             self._keep(0)
-            holdings = memory.holdings.get(self._owner, set())
+            holdings = memory.holdings[self._owner]
             holdings.discard(self)
             if not holdings:
-                memory.holdings.pop(self._owner, None)
+                memory.forget(self._owner)
