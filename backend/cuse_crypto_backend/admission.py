@@ -5,18 +5,22 @@ import os
 import socket
 import struct
 import time
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, NamedTuple
 
 from cuse_crypto.wire.connection import Connection
-from cuse_crypto.wire.tls import Credentials, Refused, TlsConnection
+from cuse_crypto.wire.tls import Credentials, Refused, TlsConnection, now
 from cuse_crypto.wire.transports import tcp, vsock
+
+if TYPE_CHECKING:
+    from cuse_crypto.wire.revocation import Certified
 
 log = logging.getLogger(__name__)
 
 QUIET = 60.0
 """Seconds in which the same reason for a refusal is not told again."""
-_KEPT = 256
-"""So many reasons are remembered."""
+MOST = 32
+"""So many different reasons are told in that time."""
 
 
 class Peer(NamedTuple):
@@ -24,8 +28,23 @@ class Peer(NamedTuple):
 
     key: tuple[str, object]
     name: str
+    owner: Hashable
+    """Whose share of everything it uses: that of all processes of a user, say."""
+    identity: Hashable
+    """Whose guests are its own."""
     is_known: bool = True
     """It need not say more to be let in."""
+    certificate: "Certified | None" = None
+
+    @classmethod
+    def alone(cls, kind: str, number: object, name: str, is_known: bool = True) -> "Peer":
+        """One with nobody else beside it."""
+        key = kind, number
+        return cls(key, name, key, key, is_known)
+
+
+ANYONE = Peer.alone("test", 0, "anyone")
+"""Where nobody asks."""
 
 
 class Admission:
@@ -57,7 +76,7 @@ class Admission:
         host = str(sock.getpeername()[0])
         if self.tls is None and not tcp.is_loopback(host):
             raise Refused(f"refused {host}, for there is no TLS; give --pki")
-        return Peer(("tcp", host), host, is_known=False)
+        return Peer.alone("tcp", host, host, is_known=False)
 
     def _process(self, sock: socket.socket) -> Peer:
         size = struct.calcsize("3i")
@@ -67,16 +86,17 @@ class Admission:
             raise Refused(
                 f"refused a front end of uid {uid} (pid {pid}); allow it with --allow-uid {uid}"
             )
-        return Peer(("pid", pid), f"pid {pid}")
+        # A virtual machine's is the QEMU that it runs in, of a user who may have others.
+        return Peer(("pid", pid), f"pid {pid}", ("uid", uid), ("pid", pid, uid))
 
     def _machine(self, sock: socket.socket) -> Peer:
         cid = sock.getpeername()[0]
         if cid not in self.cids:
             raise Refused(f"refused CID {cid}; allow it with --allow-cid {cid}")
-        return Peer(("cid", cid), f"CID {cid}")
+        return Peer.alone("cid", cid, f"CID {cid}")
 
     def connection(self, sock: socket.socket, deadline: float) -> Connection:
-        """What ``peer`` has let in; with TLS it is known only when it has greeted."""
+        """What ``peer`` has let in; with TLS it is known only when it has shaken hands."""
         if sock.family == socket.AF_VSOCK:
             return vsock.VsockConnection(sock, deadline)
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -86,12 +106,38 @@ class Admission:
             return Connection(sock, deadline)
         return TlsConnection(self.tls.server(sock), deadline)
 
+    def certified(self, connection: TlsConnection, host: str) -> Peer:
+        """Who has shown a certificate from ``host``; Refused if that has been revoked."""
+        certificate = connection.certificate()
+        key = "certificate", certificate.fingerprint
+        name = f"{host} ({certificate.name})"
+        peer = Peer(key, name, key, key, is_known=False, certificate=certificate)
+        if reason := self.objection(peer):
+            raise Refused(reason)
+        return peer
+
+    def objection(self, peer: Peer) -> str:
+        """Why the certificate of ``peer`` is of no use any more; nothing for a good one."""
+        certificate = peer.certificate
+        if not (certificate and self.tls):
+            return ""
+        if self.tls.revoked.has(certificate):
+            return f"the certificate of {certificate.name} has been revoked"
+        return "its certificate has expired" if certificate.expires <= now() else ""
+
     def tell(self, reason: str) -> None:
         """Log a refusal: once, for who is refused tends to come again and again."""
         now = time.monotonic()
         if now - self._told.get(reason, -QUIET) < QUIET:
             return
-        if len(self._told) >= _KEPT:
-            self._told.clear()
-        self._told[reason] = now
-        log.warning("%s", reason)
+        # All that were told in the last while: the oldest are first.
+        for told, when in list(self._told.items()):
+            if now - when < QUIET:
+                break
+            del self._told[told]
+        if len(self._told) == MOST:
+            self._told[""] = now
+            log.warning("more refusals than %d in %g s: others are not logged", MOST, QUIET)
+        if len(self._told) < MOST:
+            self._told[reason] = now
+            log.warning("%s", reason)

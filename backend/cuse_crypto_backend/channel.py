@@ -7,6 +7,7 @@ and engines'.
 import contextlib
 import errno
 import logging
+import os
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -17,19 +18,25 @@ from cuse_crypto.wire.area import KEPT, Area, check_file
 from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent, close_all
 from cuse_crypto.wire.messages import MAX_PAYLOAD, Feature, PeerError, Received, Request
 from cuse_crypto.wire.shared import Pipe, SharedConnection, check_pipe
+from cuse_crypto_backend.admission import ANYONE, Peer
 from cuse_crypto_backend.checks import GROWTH, check_auth
 from cuse_crypto_backend.engines import Engine
 from cuse_crypto_backend.engines.engine import SLACK, AuthRequest, Hashing, Keys
 from cuse_crypto_backend.express import Express
 from cuse_crypto_backend.guests import Guest, Guests
+from cuse_crypto_backend.memory import FREE, Holding
 
 log = logging.getLogger(__name__)
 
 HELLO_DEADLINE = 5.0
 """Seconds that a new connection may be silent."""
 REST_DEADLINE = 10.0
-"""Seconds that one may be silent in the middle of a message. A port of a virtual machine stays
-connected when its front end is killed, and the next one is not to be taken for the rest."""
+"""Seconds that one may be behind connection.RATE in the middle of a message, and in taking a reply.
+A port of a virtual machine stays connected when its front end is killed, and the next one is not to
+be taken for the rest."""
+LONGEST_HELLO = 4096
+_BLOCK = 512
+"""Bytes of a block of fstat(2)."""
 _BUFFER = messages.MAX_LENGTH + GROWTH + SLACK
 
 
@@ -41,15 +48,21 @@ class Channel:
         engine: Engine,
         guests: Guests,
         connection: Connection,
+        peer: Peer = ANYONE,
         known: Callable[[], None] = lambda: None,
     ) -> None:
-        """``connection`` has HELLO_DEADLINE; ``known`` is called when it has said HELLO."""
+        """``connection`` has HELLO_DEADLINE; ``known`` is called when ``peer`` has said HELLO, and
+        may refuse it.
+        """
         self._engine = engine
         self._guests = guests
+        self._peer = peer
         self._known = known
         self._name: bytes | None = None
         """The guest's, from HELLO on."""
         self.connection = connection
+        self._holding = Holding(guests.memory, peer.owner)
+        self._shared_fd = -1
         self._areas = [Area(_BUFFER), Area(_BUFFER)]
         self._request, self._reply = (area.view for area in self._areas)
         self._guest = Guest(engine)
@@ -60,13 +73,13 @@ class Channel:
     def run(self) -> None:
         """Answer until the peer goes; PeerError when it breaks the protocol."""
         try:
-            self.connection.greet()
             if self._hello():
-                self._known()
-                self.connection.set_deadline(0)
-                self.connection.rest = REST_DEADLINE
                 self._serve()
-        except (ConnectionLost, PeerSilent) as error:
+        except PeerSilent as error:
+            if self._name is not None:
+                raise PeerError(str(error)) from None
+            log.debug("lost a front end: %s", error)
+        except ConnectionLost as error:
             log.debug("lost a front end: %s", error)
         except PeerError:
             raise
@@ -74,31 +87,40 @@ class Channel:
             log.exception("a bug, which ends the connection of a front end")
         finally:
             if self._name is not None:
-                self._guests.leave(self._name)
+                self._guests.leave(self._peer.identity, self._name)
             self.connection.close()
+            self._holding.close()
+            if self._shared_fd >= 0:
+                os.close(self._shared_fd)
 
     def shut(self) -> None:
         """Wake the thread for its end, from any other."""
         self._ended = True
+        self._holding.end()
         self.connection.shut()
 
     def _serve(self) -> None:
-        connection, buffer = self.connection, self._request
+        connection, buffer, holding = self.connection, self._request, self._holding
+        connection.first, connection.reserve = FREE, holding.reserve
+        connection.wait_for_requests(REST_DEADLINE)
 
         def receive() -> Received | None:
             return connection.receive(buffer)
 
         if isinstance(connection, SharedConnection):
-            receive = Express(self._guest, connection, buffer, self._reply).receive
+            receive = Express(self._guest, connection, buffer, self._reply, holding).receive
         while (received := receive()) is not None:
-            self._inline = messages.read_length(received) == len(received)
+            length = messages.read_length(received)
+            self._inline = length == len(received)
+            if length > FREE:
+                holding.reserve(length)
             self._answer(messages.unpack_request(received, connection.area))
-            if len(received) > KEPT:
+            if holding.length > FREE and (length > KEPT or holding.is_scarce()):
                 self._trim()
 
     def _hello(self) -> bool:
         """Agree with the peer; False if it left without a word."""
-        message, given = self.connection.receive_first(self._request, 2)
+        message, given = self.connection.receive_first(self._request[:LONGEST_HELLO], 2)
         try:
             if message is None:
                 return False
@@ -120,6 +142,7 @@ class Channel:
         listed = struct.pack(f"<{len(names)}I", *names)
         if len(listed) > request.writable[0]:
             raise PeerError("it has no room for the list of algorithms")
+        self._become_known()
         at = request.message.reply_offset
         self._reply[at : at + len(listed)] = listed
         self._enter(request.body.guest)
@@ -128,13 +151,18 @@ class Channel:
         else:
             self._send(request, self._welcome_body(0), (len(listed),))
 
+    def _become_known(self) -> None:
+        known, self._known = self._known, lambda: None
+        known()
+
     def _enter(self, name: bytes) -> None:
         """Be a queue of the guest ``name`` from now on."""
         # In this order: a guest that says HELLO once more keeps what it has.
-        self._guest = self._guests.enter(name)
+        peer = self._peer
+        self._guest = self._guests.enter(peer.identity, name, peer.owner)
         left, self._name = self._name, name
         if left is not None:
-            self._guests.leave(left)
+            self._guests.leave(peer.identity, left)
 
     def _share(self, request: Request, given: list[int], segments: tuple[int, ...]) -> None:
         """Say that the memory of the peer is used from now on, and use it."""
@@ -142,7 +170,7 @@ class Channel:
         check_pipe(writing)
         check_file(fd, messages.AREA_SIZE)
         try:
-            area = Area(messages.AREA_SIZE, fd)
+            area = Area(messages.AREA_SIZE, fd, foreign=True)
         except OSError as error:
             raise PeerError(f"its memory cannot be had: {error.strerror}") from None
         with contextlib.ExitStack() as undo:
@@ -154,7 +182,9 @@ class Channel:
             parts = area.view[: messages.AREA_REPLY], area.view[messages.AREA_REPLY :]
             self.connection = SharedConnection(self.connection, pipe, writing, parts[0])
             undo.pop_all()
-        given.remove(writing)
+        given.clear()
+        self._shared_fd = fd
+        self._holding.remaining = lambda: os.fstat(fd).st_blocks * _BLOCK
         if self._ended:
             self.connection.shut()
         self._areas = [area]
@@ -168,6 +198,7 @@ class Channel:
     def _trim(self) -> None:
         for area in self._areas:
             area.trim()
+        self._holding.trimmed()
 
     def _answer(self, request: Request) -> None:
         """Do what is asked for, and reply once."""

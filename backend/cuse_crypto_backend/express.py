@@ -8,10 +8,11 @@ from os import read, write
 
 from cuse_crypto.wire import messages
 from cuse_crypto.wire.connection import ConnectionLost, PeerSilent
-from cuse_crypto.wire.messages import MAX_LENGTH, REPLY
+from cuse_crypto.wire.messages import REPLY
 from cuse_crypto.wire.shared import SHORT, SharedConnection
 from cuse_crypto_backend.engines.engine import SLACK
 from cuse_crypto_backend.guests import Guest
+from cuse_crypto_backend.memory import Holding
 
 _CRYPT = messages.BY_NAME["CRYPT"]
 _TYPE, _REPLY_TYPE = _CRYPT.type, _CRYPT.type | REPLY
@@ -28,8 +29,13 @@ class Express:
         connection: SharedConnection,
         request: memoryview,
         reply: memoryview,
+        holding: Holding,
     ) -> None:
-        """``request`` and ``reply``: where the two lie in the memory that is shared."""
+        """``request`` and ``reply``: where the two lie in the memory that is shared.
+
+        ``holding``: what there is memory for.
+        """
+        self._holding = holding
         self._file = guest.get
         self._connection = connection
         self._reading, self._writing = connection.reading, connection.writing
@@ -52,7 +58,7 @@ class Express:
         session = file.sessions.get(ses) if file else None
         if kind != _TYPE or session is None or iv_size != session.iv_size or op > 1:
             return False
-        if size != _HEAD + iv_size + length or size > MAX_LENGTH or room != length:
+        if size != _HEAD + iv_size + length or size > self._holding.length or room != length:
             return False
         short = session.short
         if short is None or not length or length % session.block_size or flags or mac or chaining:

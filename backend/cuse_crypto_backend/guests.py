@@ -1,12 +1,14 @@
 """What the back end holds for each front end: open files and sessions under the guest's numbers.
 
-A guest is named by the 16 bytes of its HELLO. Its queues share everything; two guests share
-nothing. With its last queue a guest is forgotten.
+A guest is named by the 16 bytes of its HELLO, and by who says it: the same name from two identities
+names two guests. Its queues share everything; two guests share nothing. With its last queue a
+guest is forgotten.
 """
 
 import errno
 import os
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from cuse_crypto.abi.algorithms import CIPHERS, MACS
@@ -14,12 +16,19 @@ from cuse_crypto.abi.structs import CRYPTO_HMAC_MAX_KEY_LEN
 from cuse_crypto.wire.messages import NO_SUCH_HANDLE
 from cuse_crypto_backend.engines import Engine, EngineFile, EngineSession
 from cuse_crypto_backend.engines.engine import Algorithms, Keys, Short
+from cuse_crypto_backend.memory import Memory
+from cuse_crypto_backend.shares import Owner, Shares
 
 MAX_FILES = 16384
 """Open files of one guest."""
 MAX_SESSIONS = 65536
 """Sessions of one guest, of all its open files."""
+ALL_FILES = 4 * MAX_FILES
+ALL_SESSIONS = 2 * MAX_SESSIONS
+"""Of all guests: one owner alone may have half of these, see shares. A session takes up to 6 KB."""
 PLACE_SIZE = 16
+Identity = Hashable
+"""Who somebody is, by the kernel's word or a certificate; never by its own."""
 
 
 @dataclass(slots=True)
@@ -61,8 +70,11 @@ class Guest:
     Its queues are threads: what comes and goes does so under ``_lock``.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, held: "Held | None" = None, owner: Owner = None) -> None:
+        """``held``: what all guests have; ``owner``: whose share of it this one uses."""
         self._engine = engine
+        self._held = held or Held()
+        self._owner = owner
         self._files: dict[int, File] = {}
         self.get = self._files.get
         self._sessions = 0
@@ -73,9 +85,14 @@ class Guest:
         """Open a file; again is no error, for a request may be repeated. EMFILE for too many."""
         with self._lock:
             if handle not in self._files:
-                if len(self._files) >= MAX_FILES:
+                full = len(self._files) >= MAX_FILES
+                if full or not self._held.files.take(self._owner):
                     raise OSError(errno.EMFILE, "a guest with too many open files")
-                self._files[handle] = File(self._engine.open())
+                try:
+                    self._files[handle] = File(self._engine.open())
+                except BaseException:
+                    self._held.files.give(self._owner)
+                    raise
 
     def release(self, handle: int) -> None:
         """Close a file and end its sessions; an unknown one is no error."""
@@ -83,6 +100,8 @@ class Guest:
             file = self._files.pop(handle, None)
             if file:
                 self._sessions -= len(file.sessions)
+                self._held.sessions.give(self._owner, len(file.sessions))
+                self._held.files.give(self._owner)
                 file.close()
 
     def new_session(self, handle: int, ses: int, numbers: tuple[int, int], keys: Keys) -> None:
@@ -90,7 +109,7 @@ class Guest:
 
         OSError(EINVAL) for what cannot be, ENOSPC for too many.
         """
-        file = self._file(handle)
+        self._file(handle)
         cipher, mac = CIPHERS.get(numbers[0]), MACS.get(numbers[1])
         if (cipher is None) != (numbers[0] == 0) or (mac is None) != (numbers[1] == 0):
             raise OSError(errno.EINVAL, "no such algorithm")
@@ -103,9 +122,16 @@ class Guest:
         algorithms = Algorithms(cipher, mac)
         with self._lock:
             self.end_session(handle, ses)
-            if self._sessions >= MAX_SESSIONS:
+            # Anew: another queue may have released it meanwhile.
+            file = self._file(handle)
+            full = self._sessions >= MAX_SESSIONS
+            if full or not self._held.sessions.take(self._owner):
                 raise OSError(errno.ENOSPC, "a guest with too many sessions")
-            file.sessions[ses] = Session(algorithms, file.engine.session(algorithms, keys))
+            try:
+                file.sessions[ses] = Session(algorithms, file.engine.session(algorithms, keys))
+            except BaseException:
+                self._held.sessions.give(self._owner)
+                raise
             self._sessions += 1
 
     def end_session(self, handle: int, ses: int) -> None:
@@ -114,6 +140,7 @@ class Guest:
             session = self._file(handle).sessions.pop(ses, None)
             if session:
                 self._sessions -= 1
+                self._held.sessions.give(self._owner)
                 session.engine.close()
 
     def session(self, handle: int, ses: int) -> Session:
@@ -135,29 +162,41 @@ class Guest:
         return file
 
 
+class Held:
+    """What all guests together have, and whose it is."""
+
+    def __init__(self) -> None:
+        self.files = Shares(ALL_FILES)
+        self.sessions = Shares(ALL_SESSIONS)
+
+
 class Guests:
     """All guests. Used by several threads."""
 
     def __init__(self, engine: Engine) -> None:
+        self.memory = Memory()
         self._engine = engine
-        self._guests: dict[bytes, Guest] = {}
+        self._held = Held()
+        self._guests: dict[tuple[Identity, bytes], Guest] = {}
         self._lock = threading.Lock()
         self.place = os.urandom(PLACE_SIZE)
         """Names this memory among those of other processes and machines."""
 
-    def enter(self, name: bytes) -> Guest:
-        """One more queue of this guest."""
+    def enter(self, identity: Identity, name: bytes, owner: Owner) -> Guest:
+        """One more queue of the guest that ``identity`` calls ``name``."""
         with self._lock:
-            guest = self._guests.setdefault(name, Guest(self._engine))
+            guest = self._guests.get((identity, name))
+            if guest is None:
+                guest = self._guests[identity, name] = Guest(self._engine, self._held, owner)
             guest.queues += 1
             return guest
 
-    def leave(self, name: bytes) -> None:
+    def leave(self, identity: Identity, name: bytes) -> None:
         """One queue less; with the last one the guest is forgotten."""
         with self._lock:
-            guest = self._guests[name]
+            guest = self._guests[identity, name]
             guest.queues -= 1
             if guest.queues:
                 return
-            del self._guests[name]
+            del self._guests[identity, name]
         guest.close()

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.wire.tls import CA, CERTIFICATE, KEY, SOON, now
+from cuse_crypto.wire.tls import CA, CERTIFICATE, CRL, KEY, SOON, now
 
 CA_KEY = "ca.key"
+ISSUED = ".issued"
+"""The folder with all certificates that were ever issued, by name and serial number."""
 CA_DAYS, DAYS = 3650, 365
 ROLES = {"backend": ExtendedKeyUsageOID.SERVER_AUTH, "device": ExtendedKeyUsageOID.CLIENT_AUTH}
 _SKEW = datetime.timedelta(minutes=5)
@@ -29,10 +31,13 @@ class Issued(NamedTuple):
     role: str
     hosts: list[str]
     expires: datetime.datetime
+    is_revoked: bool = False
 
     @property
     def remark(self) -> str:
         """What is to be done about it, if anything."""
+        if self.is_revoked:
+            return "revoked"
         if self.expires <= now():
             return "expired"
         return "expires soon" if self.expires - now() < SOON else ""
@@ -67,15 +72,7 @@ def issue(folder: Path, name: str, role: str, hosts: Sequence[str], days: int) -
     """A certificate for one side; the folder for its ``--pki``, below ``folder``."""
     if not name or name.startswith(".") or "/" in name:
         raise Failure(f"{name!r} cannot be the name of a folder; choose another one")
-    try:
-        authority = x509.load_pem_x509_certificate((folder / CA).read_bytes())
-        signing = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
-    except OSError as error:
-        remedy = f"make it with: cuse-crypto pki init {folder}"
-        raise Failure(f"{folder} is no authority ({error.strerror}); {remedy}") from None
-    except ValueError as error:
-        raise Failure(f"{folder} is no authority ({error})") from None
-    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    authority, signing = load(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([_general(host) for host in hosts or [name]])
     signer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -88,23 +85,64 @@ def issue(folder: Path, name: str, role: str, hosts: Sequence[str], days: int) -
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer), critical=False
         )
     )
-    target = folder / name
-    _write(target, KEY, CERTIFICATE, key, builder.sign(signing, hashes.SHA256()))
-    (target / CA).write_bytes((folder / CA).read_bytes())
+    target, certificate = folder / name, builder.sign(signing, hashes.SHA256())
+    _remember(folder, name, certificate)
+    _write(target, KEY, CERTIFICATE, key, certificate)
+    for public in (CA, CRL):
+        if (folder / public).exists():
+            (target / public).write_bytes((folder / public).read_bytes())
     return target
+
+
+def load(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """The authority in ``folder``, and its key; Failure if there is none."""
+    try:
+        authority = x509.load_pem_x509_certificate((folder / CA).read_bytes())
+        signing = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+    except OSError as error:
+        remedy = f"make it with: cuse-crypto pki init {folder}"
+        raise Failure(f"{folder} is no authority ({error.strerror}); {remedy}") from None
+    except ValueError as error:
+        raise Failure(f"{folder} is no authority ({error})") from None
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    return authority, signing
+
+
+def _remember(folder: Path, name: str, certificate: x509.Certificate) -> None:
+    """Before anybody has it: another one takes its place in the folder, but does not end it."""
+    kept = folder / ISSUED / name
+    try:
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = kept / f"{certificate.serial_number:x}.crt"
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    except OSError as error:
+        raise Failure(f"{kept}: {error.strerror}") from None
 
 
 def issued(folder: Path) -> Iterator[Issued]:
     """The authority itself, and all that it has issued here."""
     if not (folder / CA).exists():
         raise Failure(f"{folder} is no authority; make it with: cuse-crypto pki init {folder}")
+    revoked = revoked_serials(folder)
     for path in (folder / CA, *sorted(folder.glob(f"*/{CERTIFICATE}"))):
         try:
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
         except (OSError, ValueError) as error:
             raise Failure(f"{path} cannot be read: {error}") from None
         name = "authority" if path.parent == folder else path.parent.name
-        yield Issued(name, *_described(certificate), certificate.not_valid_after_utc)
+        ends, number = certificate.not_valid_after_utc, certificate.serial_number
+        yield Issued(name, *_described(certificate), ends, number in revoked)
+
+
+def revoked_serials(folder: Path) -> set[int]:
+    """By the list in ``folder``; none where there is no list."""
+    try:
+        listed = x509.load_pem_x509_crl((folder / CRL).read_bytes())
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError) as error:
+        raise Failure(f"{folder / CRL} cannot be read: {error}") from None
+    return {one.serial_number for one in listed}
 
 
 def _described(certificate: x509.Certificate) -> tuple[str, list[str]]:

@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import resource
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,13 @@ from cuse_crypto.cli.sandbox import confine_back_end, identity_for, needs_of
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.hardening.caretaker import Caretaker, removing
+from cuse_crypto.hardening.file_sender import sending
 from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
+
+DESCRIPTORS = 65536
+"""A connection through shared memory has four."""
 
 
 @click.command("backend", cls=OfInstance, instance="instance")
@@ -82,14 +88,37 @@ def command(
         # Who becomes another user cannot remove the socket; a parent removes its folder.
         if address.scheme == "unix" and not os.geteuid() and not with_parent:
             caretaker = stack.enter_context(removing(Path(address.rest)))
+        lists = _lists(stack, address)
         options["parent"] = follow_parent(with_parent)
         supervisor = stack.enter_context(contextlib.closing(notify.Supervisor()))
-        trio.run(_serve, address, caretaker, supervisor, options)
+        _have_descriptors()
+        trio.run(_serve, address, caretaker, lists, supervisor, options)
+
+
+def _have_descriptors() -> None:
+    """For all connections that may be: the usual limit of a process is half of what they take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _lists(stack: contextlib.ExitStack, address: Address) -> socket.socket | None:
+    """Where new lists of revoked certificates come from; what reads them cannot be us, later."""
+    revoked = address.tls.revoked if address.tls else None
+    if not (revoked and revoked.path):
+        return None
+    from cuse_crypto.wire import revocation
+
+    sender = sending(revoked.path, revocation.version, revoked.seen, revocation.framed)
+    return stack.enter_context(sender)
 
 
 async def _serve(
     address: Address,
     caretaker: Caretaker | None,
+    lists: socket.socket | None,
     supervisor: notify.Supervisor,
     options: dict[str, Any],
 ) -> None:
@@ -108,7 +137,7 @@ async def _serve(
             confine_back_end(identity, needs, options["sandbox"])
             if options["parent"]:
                 follow_parent(options["parent"])
-            nursery.start_soon(server.serve, engine, listener, allowed)
+            nursery.start_soon(server.serve, engine, listener, allowed, lists)
             status = f"{address} (engine {described(engine.name)}, {reason})"
             announce(f"ready: {status}")
             if remark:

@@ -199,12 +199,19 @@ tls_options = _together(
             ("ca", "the authority whose certificates the other side may have"),
         )
     ),
+    click.option(
+        "--tls-crl",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="For tcp: the authority's list of revoked certificates, in PEM; taken up when it "
+        "changes.  [default: ca.crl in the folder of --pki]",
+    ),
 )
 
 
 def credentials(options: dict[str, Any]) -> Credentials | None:
     """What the ``tls_options`` name, which are taken out of ``options``; None for nothing."""
-    given = [options.pop(name) for name in ("pki", "tls_cert", "tls_key", "tls_ca")]
+    given = [options.pop(name) for name in ("pki", "tls_cert", "tls_key", "tls_ca", "tls_crl")]
     found = secured(*given) if any(given) else None
     if found and found.remark():
         logging.getLogger(__name__).warning("%s", found.remark())

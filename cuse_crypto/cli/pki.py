@@ -53,6 +53,21 @@ def issue(folder: Path, name: str, role: str, hosts: tuple[str, ...], days: int)
     announce(f"{made}: take it to its machine, and start there: cuse-crypto {role} --pki {name}")
 
 
+@command.command("revoke")
+@_folder
+@click.argument("name")
+def revoke(folder: Path, name: str) -> None:
+    """Revoke the certificates that NAME has had so far, by a list in FOLDER.
+
+    Take the list to the folder of each --pki, where a back end that runs takes it up, and ends what
+    is connected with a revoked certificate.
+    """
+    from cuse_crypto.cli import revoking
+
+    made = revoking.revoke(folder, name)
+    announce(f"{made}: take it to each machine, into the folder of its --pki")
+
+
 @command.command("show")
 @_folder
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -19,19 +19,24 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 class Area:
     """``view`` is the memory, ``address`` where it begins, for calls that take addresses."""
 
-    def __init__(self, size: int, fd: int = -1) -> None:
-        """Memory of our own, or that of the memory file ``fd``, which others have as well."""
+    def __init__(self, size: int, fd: int = -1, foreign: bool = False) -> None:
+        """Memory of our own, or that of the memory file ``fd``, which others have as well.
+
+        ``foreign``: that is another one's, and only it knows which parts it does not need any more.
+        """
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         self._map = mmap.mmap(fd, size, flags=flags if fd < 0 else mmap.MAP_SHARED)
         # A huge page would make the first byte of a message cost 2 MiB.
         self._map.madvise(mmap.MADV_NOHUGEPAGE)
-        self._trimming = mmap.MADV_DONTNEED if fd < 0 else mmap.MADV_REMOVE
+        self._trimming = mmap.MADV_DONTNEED if fd < 0 or foreign else mmap.MADV_REMOVE
         self.size = size
         self.view = memoryview(self._map)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
     def trim(self) -> None:
-        """Give back to the system what a rare long message took; the content is lost."""
+        """Give back to the system what a rare long message took; the content is lost, unless the
+        memory is foreign.
+        """
         unlock(self.address, self.size)
         self._map.madvise(self._trimming)
 

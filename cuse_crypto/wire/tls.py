@@ -5,22 +5,28 @@ Certificates and keys are read when a process starts: later it may not be able t
 
 import contextlib
 import datetime
+import select
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.wire.connection import Connection, ConnectionLost, PeerSilent
 from cuse_crypto.wire.messages import PeerError, Received
 
-CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
+if TYPE_CHECKING:
+    from cuse_crypto.wire.revocation import Certified
+
+CA, CERTIFICATE, KEY, CRL = "ca.crt", "tls.crt", "tls.key", "ca.crl"
 """Names in a folder of ``--pki``."""
 SOON = datetime.timedelta(days=30)
 """Before its end a certificate is warned of."""
-_LINGER, _LINGERING = 1.0, 8
-"""Seconds, and how often, that a refused peer is heard out."""
+_SHORT = 16 << 10
+"""Bytes of a message that is no burden while its peer does not read it."""
 _FOREIGN = "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNEXPECTED_MESSAGE"
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate",
@@ -43,8 +49,12 @@ class Refused(PeerError):
 class Credentials:
     """A certificate, its key, and the authority whose certificates the other side may have."""
 
-    def __init__(self, certificate: Path, key: Path, ca: Path) -> None:
-        """Failure for what cannot be read or used, or has expired."""
+    def __init__(self, certificate: Path, key: Path, ca: Path, crl: Path | None = None) -> None:
+        """Failure for what cannot be read or used, or has expired. There need be no file ``crl``,
+        of certificates that have been revoked.
+        """
+        from cuse_crypto.wire.revocation import Revoked
+
         _check_key(key)
         self.certificate = certificate
         self.expires = expiry(certificate)
@@ -55,11 +65,12 @@ class Credentials:
         # Who comes again shows its certificate again.
         self._server.num_tickets = 0
         self._client = self._context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, ca)
+        self.revoked = Revoked(crl, ca)
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Credentials":
         """As ``cuse-crypto pki issue`` leaves it."""
-        return cls(folder / CERTIFICATE, folder / KEY, folder / CA)
+        return cls(folder / CERTIFICATE, folder / KEY, folder / CA, folder / CRL)
 
     def _context(self, side: int, certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(side)
@@ -87,8 +98,17 @@ class Credentials:
         return self._server.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
     def client(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
-        """``sock`` as that of a front end, which wants to reach ``host``."""
+        """``sock`` as that of a front end, which wants to reach ``host``; after the handshake
+        ``check`` is to be called.
+        """
         return self._client.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+    def check(self, connection: "TlsConnection") -> None:
+        """Refused for a back end whose certificate has been revoked by now."""
+        self.revoked.refresh()
+        certificate = connection.certificate()
+        if self.revoked.has(certificate):
+            raise Refused(f"its certificate ({certificate.name}) has been revoked")
 
 
 def _no_password() -> str:
@@ -129,47 +149,81 @@ class TlsConnection(Connection):
     def __init__(self, sock: ssl.SSLSocket, deadline: float = 0) -> None:
         super().__init__(sock, deadline)
 
-    def set_deadline(self, deadline: float) -> None:
-        """Python's own: what TLS reads is not what the kernel has received."""
-        self.socket.settimeout(deadline or None)
+    def set_timeouts(self, receiving: float, sending: float) -> None:
+        """Python's own, one for both: what TLS reads is not what the kernel has received."""
+        self._timeouts = receiving, sending
+        self.socket.settimeout(receiving or None)
 
     def greet(self) -> None:
         """The handshake; Refused, ConnectionLost or PeerSilent if it comes to nothing."""
+        self.greet_by_steps()
+
+    def greet_by_steps(self) -> int:
+        """As ``greet``, for a socket that does not block: what poll(2) has to wait for before the
+        next step, 0 when it is done. After Refused the peer should hear why.
+        """
         try:
             self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            return select.POLLIN
+        except ssl.SSLWantWriteError:
+            return select.POLLOUT
         except ssl.SSLEOFError:
             raise ConnectionLost("the peer left in the middle of the handshake") from None
         except ssl.SSLError as error:
-            reason = explained(error)
-            self._linger()
-            raise Refused(reason) from None
+            raise Refused(explained(error)) from None
         except TimeoutError:
             raise PeerSilent("no handshake within the deadline") from None
         except (OSError, ValueError) as error:
             raise ConnectionLost(getattr(error, "strerror", None) or error) from None
+        return 0
 
-    def _linger(self) -> None:
-        """Until the peer has heard why: a reset would take the word away from it."""
-        plain = socket.socket
+    def certificate(self) -> "Certified":
+        """The peer's, after the handshake."""
+        from cuse_crypto.wire.revocation import Certified
+
+        try:
+            return Certified.of(self.socket.getpeercert(binary_form=True) or b"")
+        except ValueError as error:
+            raise Refused(f"its certificate cannot be read: {error}") from None
+
+    def stop_sending(self) -> None:
+        """The alert was the last word."""
         with contextlib.suppress(OSError):
-            self.socket.settimeout(_LINGER)
-            plain.shutdown(self.socket, socket.SHUT_WR)
-            for _ in range(_LINGERING):
-                if not plain.recv(self.socket, 65536):
-                    break
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)
+
+    def received_in_the_clear(self) -> bytes:
+        """What the peer still sends after that; nothing at its end."""
+        try:
+            return socket.socket.recv(self.socket, 65536)
+        except OSError:
+            return b""
 
     def send(self, message: Received, head: int = 0, descriptors: Sequence[int] = ()) -> None:
         """As in Connection; there are no descriptors."""
-        sent = 0
+        receiving, sending = self._timeouts
+        # A short one stays in the kernel's buffer, or keeps nothing but its thread.
+        is_long = sending != receiving and len(message) > _SHORT
         try:
-            while sent < len(message):
-                sent += self.socket.send(message[sent:])
+            if is_long:
+                self.socket.settimeout(sending or None)
+            self._send_rest(message, 0)
+            if is_long:
+                self.socket.settimeout(receiving or None)
         except TimeoutError:
             raise PeerSilent("the peer takes no more data") from None
+        except PeerSilent:
+            raise
         except ssl.SSLError as error:
             raise ConnectionLost(explained(error)) from error
         except OSError as error:
             raise ConnectionLost(error.strerror or error) from error
+
+    def _send_rest(self, message: Received, sent: int) -> None:
+        began = time.monotonic()
+        while sent < len(message):
+            sent += self.socket.send(message[sent:])
+            self._keep_up(began, sent)
 
     def receive_first(self, buffer: memoryview, most: int) -> tuple[Received | None, list[int]]:
         """As receive; there are no descriptors."""
@@ -202,15 +256,24 @@ def explained(error: ssl.SSLError) -> str:
 
 
 def secured(
-    folder: Path | None, certificate: Path | None, key: Path | None, ca: Path | None
+    folder: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    ca: Path | None,
+    crl: Path | None = None,
 ) -> Credentials | None:
     """From the options of a command; None where there are none. Failure for some without others."""
+    if crl and not crl.exists():
+        raise Failure(f"{crl} is not there; cuse-crypto pki revoke makes a list")
     if folder:
         return Credentials(
-            certificate or folder / CERTIFICATE, key or folder / KEY, ca or folder / CA
+            certificate or folder / CERTIFICATE,
+            key or folder / KEY,
+            ca or folder / CA,
+            crl or folder / CRL,
         )
     if certificate and key and ca:
-        return Credentials(certificate, key, ca)
-    if certificate or key or ca:
+        return Credentials(certificate, key, ca, crl)
+    if certificate or key or ca or crl:
         raise Failure("TLS takes all of --tls-cert, --tls-key and --tls-ca, or --pki FOLDER")
     return None

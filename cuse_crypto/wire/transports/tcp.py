@@ -8,7 +8,7 @@ from cuse_crypto.errors import Failure
 from cuse_crypto.wire.connection import Connection
 from cuse_crypto.wire.tls import Credentials, TlsConnection
 
-BACKLOG = 128
+BACKLOG = 1024
 _IDLE, _BETWEEN, _COUNT = 60, 10, 6
 """Seconds: a peer whose machine is gone is noticed after two minutes."""
 _NO_TLS = "TCP that leaves this machine takes TLS; give --pki (cuse-crypto pki makes one)"
@@ -98,6 +98,7 @@ def _connect(
     connection = TlsConnection(tls.client(sock, host), timeout)
     try:
         connection.greet()
+        tls.check(connection)
         connection.set_deadline(deadline)
     except BaseException:
         connection.close()

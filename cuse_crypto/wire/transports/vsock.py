@@ -45,14 +45,14 @@ def listen(rest: str, tls: Credentials | None) -> socket.socket:
 class VsockConnection(Connection):
     """A connection over vsock."""
 
-    def set_deadline(self, deadline: float) -> None:
+    def set_timeouts(self, receiving: float, sending: float) -> None:
         """As in Connection. Python takes only numbers as options of such a socket, and a time is
         none: so it is not told what kind of socket this is.
         """
         kind = socket.AF_UNIX, socket.SOCK_STREAM, 0
         plain = socket.socket(*kind, fileno=self.socket.fileno())
         try:
-            set_timeouts(plain, deadline)
+            set_timeouts(plain, receiving, sending)
         finally:
             plain.detach()
 
