@@ -102,7 +102,9 @@ class Guest:
                 self._sessions -= len(file.sessions)
                 self._held.sessions.give(self._owner, len(file.sessions))
                 self._held.files.give(self._owner)
-                file.close()
+        # Nobody knows it any more, and to end many sessions takes long.
+        if file:
+            file.close()
 
     def new_session(self, handle: int, ses: int, numbers: tuple[int, int], keys: Keys) -> None:
         """``numbers`` of cipher and mac, 0 for none.
