@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from cuse_crypto.errors import Failure
 from cuse_crypto.wire.address import Address
 
 if TYPE_CHECKING:
+    from cuse_crypto.frontend.crioget.process import NurseryProcess
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.server import Server
 
@@ -79,11 +81,27 @@ def command(
     """
     set_up_process("device", verbose, device=options["name"])
     follow_parent(with_parent)
+    # Before there are keys.
+    nursery = _nursery(options)
     tls = credentials(options)
     secured = [address.secured(tls) for address in addresses]
     shown = Shown(addresses, options)
     with contextlib.closing(shown), contextlib.closing(notify.Supervisor()) as supervisor:
-        trio.run(_serve, secured, supervisor, options, shown)
+        trio.run(_serve, secured, supervisor, options, shown, nursery)
+
+
+def _nursery(options: dict[str, Any]) -> "NurseryProcess | None":
+    """For CRIOGET; an upgraded program has its predecessor's."""
+    from cuse_crypto.frontend.crioget.process import HANDED_OVER, NurseryProcess
+
+    inherited = dict(options["inherited"])
+    number = inherited.pop(HANDED_OVER, None)
+    options["inherited"] = list(inherited.items())
+    if options["crioget"] == "off":
+        if number is not None:
+            os.close(number)
+        return None
+    return NurseryProcess(options["crioget"], number)
 
 
 async def _serve(
@@ -91,6 +109,7 @@ async def _serve(
     supervisor: notify.Supervisor,
     options: dict[str, Any],
     shown: Shown,
+    nursery: "NurseryProcess | None",
 ) -> None:
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.limits import LIMITS, Limits
@@ -127,13 +146,14 @@ async def _serve(
                 estate=estate,
                 predecessor=predecessor,
                 board=shown.board,
+                nursery=nursery,
             )
             ask = partial(_engine, server, addresses[0])
             if not predecessor:
                 engine = ask(required=not options["early"])
-            async with trio.open_nursery() as nursery:
-                await nursery.start(_renew_when_told, server, estate, shown)
-                nursery.start_soon(server.run)
+            async with trio.open_nursery() as tasks:
+                await tasks.start(_renew_when_told, server, estate, shown, nursery)
+                tasks.start_soon(server.run)
                 try:
                     if predecessor:
                         # Callers wait for an answer, but not for the back end's name.
@@ -143,7 +163,7 @@ async def _serve(
                     about = node.path, node.kind, engine
                     if predecessor:
                         # They may be waiting for whoever comes if this one is killed, too.
-                        nursery.start_soon(shown.mount, *about)
+                        tasks.start_soon(shown.mount, *about)
                     else:
                         await shown.mount(*about)
                     status = f"{node.path} ({node.kind} node, {reason}; engine {engine})"
@@ -155,7 +175,7 @@ async def _serve(
                     # Its threads end with the node, whatever went wrong here.
                     with trio.CancelScope(shield=True):
                         await server.stop()
-                    nursery.cancel_scope.cancel()
+                    tasks.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
         finally:
@@ -176,7 +196,11 @@ def _engine(server: "Server", address: Address, *, required: bool = False) -> st
 
 
 async def _renew_when_told(
-    server: "Server", estate: "Estate", shown: Shown, task_status: trio.TaskStatus[None]
+    server: "Server",
+    estate: "Estate",
+    shown: Shown,
+    nursery: "NurseryProcess | None",
+    task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
         task_status.started()
@@ -185,7 +209,8 @@ async def _renew_when_told(
                 await server.drain()
                 shown.close()
                 server.files.ledger.suspect_nobody()
-                renewal.renew(dict(estate.descriptors))
+                helping = nursery.handed_over() if nursery else {}
+                renewal.renew({**estate.descriptors, **helping})
 
 
 def number_of(name: str) -> int:

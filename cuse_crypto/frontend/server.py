@@ -10,8 +10,11 @@ from functools import partial
 import trio
 
 from cuse_crypto.board import OPENS, Board, Seats
+from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.counters import Counters
 from cuse_crypto.frontend.crew import Crew
+from cuse_crypto.frontend.crioget.broker import Broker
+from cuse_crypto.frontend.crioget.process import NurseryProcess
 from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
 from cuse_crypto.frontend.limits import Limits
@@ -21,7 +24,8 @@ from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.route import Route
 from cuse_crypto.frontend.succession import Inherited, Succession
 from cuse_crypto.frontend.tickets import Ticket, is_dying
-from cuse_crypto.frontend.worker import Worker
+from cuse_crypto.frontend.watch import DeferredWatch
+from cuse_crypto.frontend.worker import DONE, Worker
 from cuse_crypto.fuse.node import Node
 from cuse_crypto.fuse.protocol import IN_HEADER
 from cuse_crypto.wire.address import Address
@@ -54,16 +58,17 @@ class Server:
         estate: Estate | None = None,
         predecessor: Inherited | None = None,
         board: Board | None = None,
+        nursery: NurseryProcess | None = None,
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
         memory ourselves where the kernel lets us; ``api``: a key of APIS; ``estate``: where
-        what a successor needs is kept; ``board``: where it is shown what is done.
+        what a successor needs is kept; ``board``: where it is shown what is done; ``nursery``: without it CRIOGET is off.
         """
         self.api = api
         self.node = node
         self.limits = limits or Limits(workers=workers)
-        self.board = board or Board(workers + 1, traced=False)
+        self.board = board or Board(workers + 2, traced=False)
         ledger = predecessor.ledger if predecessor else None
         self.files = OpenFiles(self.limits, ledger, Seats(self.board))
         self._estate = estate or Estate()
@@ -82,6 +87,8 @@ class Server:
         self.counters: list[Counters] = []
         """Of the workers."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
+        self.crioget = Broker(nursery, self.tickets, self._reply)
+        self.deferred_watch = DeferredWatch(self.board, APIS[api][0])
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
         self.pulse = Pulse(node.channel.fd, self.crew, self._queues, self._under_way)
         self.ended = trio.Event()
@@ -144,8 +151,12 @@ class Server:
         await self.drain()
         self.abandon()
         self.node.abort()
+        self.crioget.close()
         for queue in self._queues:
             queue.shut()
+
+    def _reply(self, unique: int, error: int) -> None:
+        self.node.channel.reply(unique, error, b"" if error else DONE)
 
     def abandon(self) -> None:
         """The connection to the kernel ends, and lets the callers go: their memory is theirs."""

@@ -9,11 +9,13 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
+from cuse_crypto.frontend.crioget.broker import Deferred, Pending
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
 from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 _IOCTL_OUT = layouts("FUSE_IOCTL")[1]
 _NO_LAYOUT = Layout(protocol.fuse_interrupt_in)
 """Until the ioctl's number is looked up."""
-_DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
+DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
 _OPEN_OUT = layouts("FUSE_OPEN")[1]
 _OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
 _MAY_TAKE_LONG = {protocol.BY_NAME[name].number for name in ("FUSE_OPEN", "FUSE_IOCTL")}
@@ -164,6 +166,9 @@ class Worker(Inode):
         except Answered:
             self._watch.end(errno.EINTR)
             return
+        except Deferred:
+            self._defer(request)
+            return
         except Exception as failure:
             error = errno_of(failure)
         self._watch.end(error)
@@ -177,6 +182,14 @@ class Worker(Inode):
                 crew.carry(file)
             else:
                 self._release(file)
+
+    def _defer(self, request: Request) -> None:
+        """The broker answers it; it is under way still, by a ticket of its own."""
+        server, header, body = self._server, request.header, request.body
+        ticket = server.tickets[header.unique] = Ticket(header.unique, header.pid)
+        uid = self._account.uid if self._account else header.uid
+        answered = partial(server.deferred_watch.end, self._watch.defer())
+        server.crioget.submit(Pending(uid, header.pid, body.cmd, body.arg, ticket, answered))
 
     def _claim_resumed(self, ticket: Ticket) -> None:
         """Half of it is written: nobody else may answer it any more."""
@@ -301,7 +314,7 @@ class Worker(Inode):
             nonlocal answered
             answered = True
             self._watch.end(0)
-            self._channel.reply(unique, 0, _DONE)
+            self._channel.reply(unique, 0, DONE)
 
         call = Call(file, pid, body.arg, _NO_LAYOUT, memory, ticket.claim, succeed)
         call.done, call.iv = server.succession.unfinished.get(_first(unique), (0, b""))
@@ -326,8 +339,8 @@ class Worker(Inode):
             if answered:
                 raise Answered
         if isinstance(memory, RetriedMemory):
-            return b"".join([_DONE, *memory.output])
-        return _DONE
+            return b"".join([DONE, *memory.output])
+        return DONE
 
     def _retried(self, request: Request, out_size: int) -> RetriedMemory:
         return RetriedMemory(self._arena, self._marks, self._ledger, request.payload, out_size)
