@@ -63,7 +63,8 @@ class Server:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
         memory ourselves where the kernel lets us; ``api``: a key of APIS; ``estate``: where
-        what a successor needs is kept; ``board``: where it is shown what is done; ``nursery``: without it CRIOGET is off.
+        what a successor needs is kept; ``board``: where it is shown what is done; ``nursery``: without
+        it CRIOGET is off.
         """
         self.api = api
         self.node = node
@@ -177,12 +178,13 @@ class Server:
         """Answer with EINTR whoever dies, or has waited long after a signal, if it is not late."""
         ticket = self.tickets.get(unique)
         thread = ticket.thread if ticket else self.short.get(unique)
-        if thread is None:
+        since = self._signalled.get(unique)
+        if thread is None or since is None:
             self._signalled.pop(unique, None)
             return
         dying = is_dying(thread)
         # The driver heeds no signal, and programs do not expect that.
-        late = time.monotonic() - self._signalled[unique] > GRACE
+        late = time.monotonic() - since > GRACE
         if ticket:
             ticket.interrupted |= dying
             answer = (dying or late) and ticket.take()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from cuse_crypto.abi import ioctls
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
-from cuse_crypto.frontend.crioget.broker import Deferred, Pending
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
+from cuse_crypto.frontend.crioget.broker import Deferred, Pending
 from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile

@@ -5,7 +5,12 @@ import ctypes
 from cuse_crypto.linux.libc import checked, libc
 
 _writev = libc.process_vm_writev
-_writev.argtypes = [ctypes.c_int, *[ctypes.c_void_p, ctypes.c_ulong] * 2, ctypes.c_ulong]
+_writev.argtypes = [
+    ctypes.c_int,
+    *(ctypes.c_void_p, ctypes.c_ulong),
+    *(ctypes.c_void_p, ctypes.c_ulong),
+    ctypes.c_ulong,
+]
 _writev.restype = ctypes.c_ssize_t
 
 

@@ -45,7 +45,7 @@ class Machine:
         arguments: tuple[int, int, int],
         counter: int,
         instruction: int,
-        calls: dict[str, tuple[int, ...]],
+        calls: "_Calls",
         original: int | None = None,
     ) -> None:
         """``original``: where the number of the call under way is kept apart; ``instruction``:
@@ -77,11 +77,15 @@ class Machine:
         words[self.result] = result & ((1 << self.bits) - 1)
 
 
-_X86_64 = {"dup": (32,), "close": (3,), "ioctl": (16, 0x40000000 | 514)}
-_I386 = {"dup": (41,), "close": (6,), "ioctl": (54,)}
-_AARCH64 = {"dup": (23,), "close": (57,), "ioctl": (29,)}
-IOCTLS = {number for table in (_X86_64, _I386, _AARCH64) for number in table["ioctl"]}
-"""Of any machine."""
+_Calls = dict[str, tuple[int, ...]]
+_X86_64: _Calls = {"dup": (32,), "close": (3,), "ioctl": (16, 0x40000000 | 514)}
+_I386: _Calls = {"dup": (41,), "close": (6,), "ioctl": (54,)}
+_AARCH64: _Calls = {"dup": (23,), "close": (57,), "ioctl": (29,)}
+IOCTLS = {
+    "x86_64": {*_X86_64["ioctl"], *_I386["ioctl"]},
+    "aarch64": {*_AARCH64["ioctl"]},
+}.get(os.uname().machine, set())
+"""Its numbers on this machine; none where it is another one."""
 
 # By AUDIT_ARCH of the call, and the size of the registers: a 64-bit program may make 32-bit calls.
 MACHINES = {

@@ -66,9 +66,7 @@ class Deadline:
         """Not set yet. A timer is not inherited by fork(2)."""
         event = _Sigevent(None, SIGKILL, _SIGEV_SIGNAL)
         self._timer = ctypes.c_void_p()
-        checked(
-            libc.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer))
-        )
+        checked(libc.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)))
 
     def set(self, seconds: float) -> None:
         """From now, in place of what was set before."""

@@ -74,7 +74,7 @@ class Caller:
             Caller(self.thread, self.cmd, self.arg, nursery)
 
 
-class _raised:  # noqa: N801 - contextlib is large
+class _raised:
     """With all permitted capabilities, which /proc asks for. What counts for an execve(2) of the
     tracee's are those that the tracer had when it seized it.
     """

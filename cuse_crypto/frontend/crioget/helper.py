@@ -46,13 +46,14 @@ def _touch(nursery: Nursery) -> None:
     try:
         Caller(os.getppid(), 0, 0, nursery)
     except Refused:
-        pass
+        return
 
 
 def _serve(message: bytes, nursery: Nursery, deadline: signals.Deadline) -> None:
     deadline.set(SEIZE_TIME)
     try:
-        caller = Caller(*REQUEST.unpack(message), nursery)
+        thread, cmd, arg = REQUEST.unpack(message)
+        caller = Caller(thread, cmd, arg, nursery)
         tracee = _seized(caller, nursery)
     except Refused as reason:
         os.write(LINK, struct.pack("=I", errno.EOPNOTSUPP) + str(reason).encode())

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cuse_crypto.frontend.crioget.nursery import AGAIN, ONE
+from cuse_crypto.linux import credentials, task
+from cuse_crypto.linux.credentials import CAP_SETGID, CAP_SETUID, bits
+from cuse_crypto.linux.ptrace import IOCTLS
 
 HANDED_OVER = "crioget"
 """The name of its socket among the descriptors that an upgraded program inherits."""
@@ -89,3 +92,14 @@ class NurseryProcess:
         except OSError:
             # It has died; whoever orders a helper is told.
             return
+
+
+def why_no_crioget() -> str | None:
+    """Why no caller can have it here, with the fix; None where most can."""
+    if not IOCTLS:
+        return f"not for {os.uname().machine}: x86-64, its 32-bit programs and aarch64"
+    if scope := task.yama_scope():
+        return f"kernel.yama.ptrace_scope is {scope}; sysctl kernel.yama.ptrace_scope=0"
+    if os.geteuid() == 0 and bits(CAP_SETUID, CAP_SETGID) & ~credentials.permitted():
+        return "other users' programs cannot be traced; grant CAP_SETUID and CAP_SETGID"
+    return None
