@@ -52,7 +52,7 @@ class Caller:
     def _descriptor(self) -> int:
         """Of its system call; Refused where that is another one."""
         while (call := task.system_call(self.thread)) is None:
-            # It is on its way to sleep. The helper's deadline ends this.
+            # It is on its way to sleep, or a signal has woken it. The helper's deadline ends this.
             time.sleep(_PAUSE)
         if not self.is_call(call):
             raise Refused("is not in its ioctl any more")
@@ -66,9 +66,7 @@ class Caller:
     def check_again(self, nursery: Nursery) -> None:
         """Now that it is seized: it is the same thread still, in the same call."""
         with _raised(self.permitted, self.effective):
-            call = task.system_call(self.thread)
-        if call is None or not self.is_call(call):
-            raise Refused("is not in its ioctl any more")
+            self._descriptor()
         if self.effective:
             # This helper's capability reaches other users, too.
             Caller(self.thread, self.cmd, self.arg, nursery)
