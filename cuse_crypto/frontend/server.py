@@ -63,8 +63,8 @@ class Server:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
         memory ourselves where the kernel lets us; ``api``: a key of APIS; ``estate``: where
-        what a successor needs is kept; ``board``: where it is shown what is done; ``nursery``: without
-        it CRIOGET is off.
+        what a successor needs is kept; ``board``: where it is shown what is done; ``nursery``:
+        without it CRIOGET is off.
         """
         self.api = api
         self.node = node

@@ -14,6 +14,7 @@ SIG_DFL, SIG_IGN = 0, 1
 _SIG_SETMASK = 2
 _CLOCK_MONOTONIC = 1
 _SIGEV_SIGNAL = 0
+_LONG = 3600.0
 
 
 class _Timespec(ctypes.Structure):
@@ -56,7 +57,7 @@ def set_action(number: int, action: int) -> None:
 
 def wait_child(seconds: float) -> None:
     """Sleep until a child or a tracee changes (SIGCHLD, which is blocked), or for that long."""
-    libc.sigtimedwait(_CHILD, None, ctypes.byref(_timespec(max(0.0, seconds))))
+    libc.sigtimedwait(_CHILD, None, ctypes.byref(_timespec(min(max(0.0, seconds), _LONG))))
 
 
 class Deadline:
@@ -69,6 +70,6 @@ class Deadline:
         checked(libc.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)))
 
     def set(self, seconds: float) -> None:
-        """From now, in place of what was set before."""
+        """From now, in place of what was set before; 0 for none."""
         value = _Itimerspec(_Timespec(), _timespec(seconds))
         checked(libc.timer_settime(self._timer, 0, ctypes.byref(value), None))

@@ -25,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cuse_crypto.frontend.crioget.helper import REQUEST
+from cuse_crypto.frontend.crioget.helper import ANSWERED, REQUEST
 from cuse_crypto.frontend.crioget.process import NurseryProcess, Spare
 from cuse_crypto.frontend.tickets import Ticket
 
@@ -238,6 +238,9 @@ class Broker:
             error, cause = errno.EOPNOTSUPP, "was kept waiting: this machine is overloaded"
         helper.pending = None
         self._answer(pending, error, cause)
+        if not error:
+            with contextlib.suppress(OSError):
+                helper.spare.link.send(ANSWERED)
 
     def _died(self, helper: _Helper) -> None:
         self._answered(helper)

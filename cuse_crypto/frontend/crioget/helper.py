@@ -14,13 +14,15 @@ REQUEST = struct.Struct("=iIQ")
 """What the front end sends: the caller's thread, cmd and arg of its ioctl."""
 READY = struct.pack("=I", 0)
 """The answer: the caller is seized, and is to be answered with 0. Else an errno, and why."""
+ANSWERED = b"1"
+"""The front end says then that it has done so."""
 LINK = 0
 """The only descriptor."""
 SEIZE_TIME = 0.1
 """Seconds until the answer. SEIZE may wait for an execve(2) of another thread, which waits for the
 caller, who waits for us: only the end of this process ends that."""
 ANSWER_TIME = 2.0
-"""Seconds for the front end to answer the caller: it may have died."""
+"""Seconds for the front end to answer the caller and say so: it may have died."""
 
 
 def live(link: int, parent: int, nursery: Nursery) -> None:
@@ -85,4 +87,4 @@ def _why(error: OSError) -> str:
     scope = task.yama_scope()
     if error.errno == errno.EPERM and scope:
         return f"may not be traced: kernel.yama.ptrace_scope is {scope}; set it to 0"
-    return f"is closed to its own user, or in another user namespace ({error.strerror})"
+    return "is not dumpable, or in a user namespace that another user has made"

@@ -22,7 +22,7 @@ _START = (
     "from cuse_crypto.frontend.crioget.nursery import main; main()"
 )
 # Nothing of the environment, of the user's folders, or of other packages.
-_COMMAND = [sys.executable, "-I", "-S", "-B", "-c", _START, str(_ROOT)]
+_COMMAND = [sys.executable, "-I", "-S", "-c", _START, str(_ROOT)]
 
 
 class Spare(NamedTuple):

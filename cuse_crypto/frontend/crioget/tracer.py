@@ -17,6 +17,7 @@ While its memory is written, which may take for ever, that is EFAULT and a descr
 """
 
 import errno
+import math
 import os
 import struct
 import time
@@ -53,7 +54,7 @@ class _Replaced(Exception):
 
 def duplicate(tracee: Tracee, caller: Caller, link: int, deadline: signals.Deadline) -> None:
     """Wait for the answer to the ioctl; then make the duplicate, and store its number."""
-    stop, event = _first_stop(tracee, link)
+    stop, event = _first_stop(tracee, link, deadline)
     deadline.set(LONGEST + 2 * GRACE)
     registers, arch = tracee.registers()
     machine = MACHINES.get((arch, len(registers)))
@@ -63,16 +64,25 @@ def duplicate(tracee: Tracee, caller: Caller, link: int, deadline: signals.Deadl
     _Injection(tracee, machine, registers).run(caller)
 
 
-def _first_stop(tracee: Tracee, link: int) -> tuple[int, int]:
+def _first_stop(tracee: Tracee, link: int, deadline: signals.Deadline) -> tuple[int, int]:
     while True:
         try:
             return tracee.wait(time.monotonic() + _LOOK)
         except TimeoutError:
-            try:
-                if not os.read(link, 1):
-                    raise Gone from None
-            except BlockingIOError:
-                continue
+            if _said(link):
+                # Its answer says that it has a descriptor: it gets one, however long it is frozen.
+                deadline.set(0)
+                return tracee.wait(math.inf)
+
+
+def _said(link: int) -> bool:
+    """Whether the front end says that it has answered. Gone where it never will."""
+    try:
+        if os.read(link, 1):
+            return True
+    except BlockingIOError:
+        return False
+    raise Gone
 
 
 def _is_answered(machine: Machine, registers: bytes, caller: Caller) -> bool:

@@ -227,6 +227,7 @@ static int storm(void)
     if (!child) {
         union sigval value = {0};
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (int i = 0; i < sent; i++) {
             while (sigqueue(caller, SIGRTMIN, value))
                 usleep(100);
