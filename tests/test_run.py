@@ -221,8 +221,8 @@ VICTIMS = "program", "backend", "device", "guard 1", "guard 2"
 )
 def test_who_is_killed_takes_all_along(user: list[str], victim: str, as_root: bool) -> None:
     with Running([] if as_root else user, "sh", "-c", SLEEP) as running:
-        assert len(running.daemons) == 4
-        assert len(members(running.namespace)) == 5, "the back end sees the machine's /dev"
+        assert len(running.daemons) == 5, "with the nursery"
+        assert len(members(running.namespace)) == 6, "the back end sees the machine's /dev"
         os.kill(running.pid if victim == "program" else running.role(victim), signal.SIGKILL)
         status = running.process.wait(timeout=30)
         assert status == -(signal.SIGKILL if victim == "program" else signal.SIGTERM)

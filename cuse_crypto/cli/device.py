@@ -101,7 +101,11 @@ def _nursery(options: dict[str, Any]) -> "NurseryProcess | None":
         if number is not None:
             os.close(number)
         return None
-    return NurseryProcess(options["crioget"], number)
+    try:
+        return NurseryProcess(options["crioget"], number)
+    except OSError as error:
+        log.warning("CRIOGET is off: its process cannot be started (%s)", error.strerror)
+        return None
 
 
 async def _serve(
