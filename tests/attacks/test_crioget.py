@@ -58,8 +58,8 @@ def test_no_setuid_program_in_place_of_dup(
     attack: Attack, shared: Service, setuid_program: Path
 ) -> None:
     said = output(ATTACKERS[0], attack("crioget_swap"), shared.path, setuid_program, TRIES)
-    assert said.splitlines()[-1].startswith("root 0 "), said
-    assert "hung" not in said
+    assert said.startswith("root 0 user 0 dropped "), said
+    assert int(said.split()[-1]) > TRIES // 10, "the instruction was hardly ever changed in time"
 
 
 @pytest.mark.parametrize("how", ["loop", "illegal", "stop", "trace", "hunt"])
