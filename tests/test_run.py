@@ -339,6 +339,22 @@ def test_a_descriptor_by_the_driver(user: list[str]) -> None:
     assert output(user, sys.executable, "-P", "-c", program) == "True\n"
 
 
+def test_no_descriptor_for_a_program_that_nobody_may_look_at(user: list[str]) -> None:
+    """It is refused at once: a helper without capabilities could not trace it."""
+    program = (
+        "import ctypes, errno, fcntl, os, time\n"
+        "from cuse_crypto.abi import ioctls\n"
+        "row = next(row for row in ioctls.IOCTLS if row.name == 'CRIOGET')\n"
+        "fd, began = os.open('/dev/crypto', os.O_RDWR), time.monotonic()\n"
+        "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"
+        "try:\n"
+        "    fcntl.ioctl(fd, row.number(64), bytearray(4))\n"
+        "except OSError as error:\n"
+        "    print(errno.errorcode[error.errno], time.monotonic() - began < 0.9)\n"
+    )
+    assert output(user, sys.executable, "-P", "-c", program) == "EOPNOTSUPP True\n"
+
+
 def test_in_another_run(user: list[str]) -> None:
     """The outer one's /dev/crypto is the host's of the inner one."""
     inner = [*RUN, "--engine", "cryptodev", "--", sys.executable, "-P", "-c", HASH, "/dev/crypto"]
