@@ -8,11 +8,13 @@ import struct
 from cuse_crypto.linux.libc import checked, libc
 
 CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_PTRACE = 1, 5, 6, 7, 19
+CAP_SYS_ADMIN = 21
 # linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
 PR_SET_NO_NEW_PRIVS = 38
 _VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
 _DATA = struct.Struct("=6I")
+_CLONE_NEWUSER = 0x10000000
 _SETGROUPS = "/proc/self/setgroups"
 
 libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
@@ -44,18 +46,31 @@ def set_capabilities(permitted: int, effective: int) -> None:
     checked(libc.capset(_VERSION_3, _DATA.pack(*low, 0, *high, 0)))
 
 
-def become(uid: int, gid: int, permitted: int, effective: int) -> None:
+def become(
+    uid: int, gid: int, permitted: int, effective: int, namespace: int | None = None
+) -> None:
     """That user for good, in no other group, with these capabilities and a way to none more.
 
-    Without KEEPCAPS the kernel takes all capabilities away in the same step as it changes the user.
+    ``namespace``: a descriptor of the user namespace in which they count. Without KEEPCAPS the
+    kernel takes all capabilities away in the same step as it changes the user.
     """
-    if permitted:
+    if permitted or namespace is not None:
         prctl(PR_SET_KEEPCAPS, 1)
     _leave_groups()
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    if namespace is not None:
+        _enter(namespace)
     set_capabilities(permitted, effective)
     lock()
+
+
+def _enter(namespace: int) -> None:
+    """As that user already: whoever made the namespace may look at what root of another one does
+    there. All capabilities that this process has had end here.
+    """
+    set_capabilities(bits(CAP_SYS_ADMIN), bits(CAP_SYS_ADMIN))
+    checked(libc.setns(namespace, _CLONE_NEWUSER))
 
 
 def _leave_groups() -> None:

@@ -40,6 +40,11 @@ def user_namespace(thread: int | str) -> int:
     return os.stat(f"/proc/{thread}/ns/user").st_ino
 
 
+def open_user_namespace(thread: int) -> int:
+    """A descriptor of it."""
+    return os.open(f"/proc/{thread}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def first_of_pid_namespace(thread: int) -> int:
     """The process of its pid namespace that has the number 1 there; OSError if it is not known."""
     fd = os.open(f"/proc/{thread}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

@@ -2,7 +2,8 @@
 
     queued ──a place and a spare──> asked ──ready──> answered with 0 ─────────┐
       │                               ├──refused by its helper────────────────┤
-      │                               └──its helper dies──> EOPNOTSUPP ───────┤
+      │ <──its helper dies────────────┤                                       │
+      │                               └──that three times──> EOPNOTSUPP ──────┤
       └──off, no nursery──> EOPNOTSUPP                 its helper is dead: over
 
 Only this thread moves them. Whoever takes the ticket of one may answer it: this thread, or who sees
@@ -38,6 +39,9 @@ OF_A_USER, IN_ALL = 4, 64
 OVERDUE = 1.0
 """Seconds after which a helper ought to be dead. One that hangs in its caller's memory takes a
 place of its user alone from then on."""
+TRIES = 3
+"""Helpers for one call, one after the other, that were not given the time to answer: others load
+this machine, or the caller's user kills them."""
 SWEPT = 64
 """So many of a user's wait: those whose callers have died are looked for."""
 _TOLD = 1000
@@ -59,6 +63,7 @@ class Pending(NamedTuple):
     arg: int
     ticket: Ticket
     answered: Callable[[int], None]
+    tries: int = 1
 
 
 class _Helper:
@@ -245,8 +250,7 @@ class Broker:
     def _died(self, helper: _Helper) -> None:
         self._answered(helper)
         if helper.pending:
-            cause = "could not be seized in time, or its helper was killed"
-            self._answer(helper.pending, errno.EOPNOTSUPP, cause)
+            self._try_again(helper.pending)
         spare = helper.spare
         del self._links[spare.link.fileno()], self._pidfds[spare.pidfd]
         # With the last descriptor of a file the kernel forgets to poll it.
@@ -254,6 +258,14 @@ class Broker:
         self._busy[helper.uid] -= 1
         if not self._busy[helper.uid]:
             del self._busy[helper.uid]
+
+    def _try_again(self, pending: Pending) -> None:
+        if pending.tries < TRIES:
+            again = pending._replace(tries=pending.tries + 1)
+            self._queues.setdefault(pending.uid, deque()).appendleft(again)
+        else:
+            cause = "could not be seized in time, or its helpers were killed"
+            self._answer(pending, errno.EOPNOTSUPP, cause)
 
     def _refuse_all(self, cause: str) -> None:
         queues, self._queues = self._queues, {}

@@ -7,7 +7,13 @@ import os
 import time
 
 from cuse_crypto.linux import credentials, task
-from cuse_crypto.linux.credentials import CAP_SETGID, CAP_SETUID, CAP_SYS_PTRACE, bits
+from cuse_crypto.linux.credentials import (
+    CAP_SETGID,
+    CAP_SETUID,
+    CAP_SYS_ADMIN,
+    CAP_SYS_PTRACE,
+    bits,
+)
 from cuse_crypto.linux.ptrace import IOCTLS
 
 AUTO, UNFILTERED, OFF = "auto", "unfiltered", "off"
@@ -38,10 +44,15 @@ class Caller:
         try:
             found = task.status(thread)
             is_ours = task.user_namespace(thread) == nursery.user_namespace
+            enters = not is_ours and nursery.permitted & bits(CAP_SYS_ADMIN)
+            self.namespace = task.open_user_namespace(thread) if enters else None
         except OSError as error:
             raise _closed(error) from None
         self.uid, self.gid = _ids(found, nursery)
-        self.permitted, self.effective = _capabilities(found, self.uid, nursery, is_ours)
+        if enters:
+            self.permitted, self.effective = int(found[b"CapPrm"], 16), 0
+        else:
+            self.permitted, self.effective = _capabilities(found, self.uid, nursery, is_ours)
         _check_tracer(found)
         _check_filters(found, thread, nursery.policy)
         try:

@@ -73,7 +73,10 @@ def _serve(message: bytes, nursery: Nursery, deadline: signals.Deadline) -> None
 def _seized(caller: Caller, nursery: Nursery) -> Tracee:
     """With the caller's rights, from here on."""
     try:
-        credentials.become(caller.uid, caller.gid, caller.permitted, caller.effective)
+        rights = caller.permitted, caller.effective
+        credentials.become(caller.uid, caller.gid, *rights, caller.namespace)
+        if caller.namespace is not None:
+            os.close(caller.namespace)
         credentials.prctl(PR_SET_PDEATHSIG, 0)
         tracee = Tracee(caller.thread)
         caller.check_again(nursery)
