@@ -15,7 +15,7 @@ from tests.conftest import Service, StartDevice, children, eventually
 pytestmark = pytest.mark.node
 
 Attack = Callable[..., Path]
-ATTACKERS = 65530, 65531, 65532
+ATTACKERS = 61530, 61531, 61532
 """User ids that nothing else here has: one attack kills all processes of its user that it finds."""
 UNSUPPORTED = os.strerror(95)
 TRIES = 100

