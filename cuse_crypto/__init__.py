@@ -3,8 +3,8 @@
 The names below are the binding's, imported when they are first used: the daemons do without.
 """
 
-from typing import TYPE_CHECKING
-
+# As typing has it, which is not imported for that: see frontend/crioget.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cuse_crypto.client import (
         Aead,

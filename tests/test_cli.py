@@ -83,7 +83,7 @@ def test_doctor() -> None:
     report = json.loads(done.stdout)
     looked = {row["what"] for row in report["findings"]}
     assert looked == {
-        *("CUSE", "FUSE", "private /dev", "caller memory", "host /dev/crypto", "AF_ALG"),
+        *("CUSE", "FUSE", "private /dev", "caller memory", "tracing", "host /dev/crypto", "AF_ALG"),
         *("libseccomp", "pyfuse3", "systemd"),
     }
     for row in report["findings"]:

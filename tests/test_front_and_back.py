@@ -124,7 +124,7 @@ class Caller:
         packed = layout.bytes(op)
         self.memory.put(0x1000, packed)
         self.arena.view[ARGUMENT : ARGUMENT + len(packed)] = packed
-        call = Call(file, 1, 0x1000, layout, self.memory, self.claim, self.claim)
+        call = Call(file, 1, 0x1000, layout, self.memory, self.claim)
         self.marshal.ioctl(ROWS[name].number(64), 0, call)
         return bytes(self.memory.bytes[0x1000])
 
@@ -393,7 +393,7 @@ def test_a_32_bit_program_fetches_what_a_64_bit_one_submitted(caller: Caller) ->
     caller.ioctl(file, "CIOCASYNCCRYPT", crypt_op(ses=ses, len=16, src=src, dst=dst, iv=iv))
     layout: Layout[crypt_op] = ioctls.layout_of(ROWS["CIOCASYNCFETCH"], 32)
     caller.memory.put(0x1000, bytes(layout.size))
-    call = Call(file, 1, 0x1000, layout, caller.memory, caller.claim, caller.claim)
+    call = Call(file, 1, 0x1000, layout, caller.memory, caller.claim)
     caller.marshal.ioctl(ROWS["CIOCASYNCFETCH"].number(32), IoctlFlag.COMPAT, call)
     told = layout.read(bytes(caller.memory.bytes[0x1000]))
     assert (told.ses, told.len, told.src, told.dst) == (ses, 16, 0x10, 0x20)

@@ -1,6 +1,7 @@
 """``cuse-crypto run``: as an ordinary user and as root, and where a machine forbids it."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -221,8 +222,8 @@ VICTIMS = "program", "backend", "device", "guard 1", "guard 2"
 )
 def test_who_is_killed_takes_all_along(user: list[str], victim: str, as_root: bool) -> None:
     with Running([] if as_root else user, "sh", "-c", SLEEP) as running:
-        assert len(running.daemons) == 4
-        assert len(members(running.namespace)) == 5, "the back end sees the machine's /dev"
+        assert len(running.daemons) == 5, "with the nursery"
+        assert len(members(running.namespace)) == 6, "the back end sees the machine's /dev"
         os.kill(running.pid if victim == "program" else running.role(victim), signal.SIGKILL)
         status = running.process.wait(timeout=30)
         assert status == -(signal.SIGKILL if victim == "program" else signal.SIGTERM)
@@ -337,6 +338,25 @@ def test_a_descriptor_by_the_driver(user: list[str]) -> None:
         "print(os.path.sameopenfile(fd, int.from_bytes(number, 'little')))\n"
     )
     assert output(user, sys.executable, "-P", "-c", program) == "True\n"
+
+
+def test_no_descriptor_for_a_program_that_nobody_may_look_at(user: list[str]) -> None:
+    """It is refused at once: a helper without capabilities could not trace it."""
+    program = (
+        "import ctypes, fcntl, os, time\n"
+        "from cuse_crypto.abi import ioctls\n"
+        "row = next(row for row in ioctls.IOCTLS if row.name == 'CRIOGET')\n"
+        "fd, began = os.open('/dev/crypto', os.O_RDWR), time.monotonic()\n"
+        "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"
+        "try:\n"
+        "    fcntl.ioctl(fd, row.number(64), bytearray(4))\n"
+        "except OSError as error:\n"
+        "    print(error.errno, time.monotonic() - began < 0.9)\n"
+    )
+    done = run(user, sys.executable, "-P", "-c", program)
+    assert done.stdout == f"{errno.EOPNOTSUPP} True\n"
+    (line,) = done.stderr.splitlines()
+    assert "not dumpable" in line
 
 
 def test_in_another_run(user: list[str]) -> None:

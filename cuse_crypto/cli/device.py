@@ -36,6 +36,7 @@ from cuse_crypto.hardening import exit_monitor as monitor
 from cuse_crypto.wire.address import Address
 
 if TYPE_CHECKING:
+    from cuse_crypto.frontend.crioget.process import NurseryProcess
     from cuse_crypto.frontend.estate import Estate
     from cuse_crypto.frontend.server import Server
 
@@ -95,11 +96,13 @@ def command(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     options["supervised"] = with_parent > 0
+    # Before there are keys.
+    nursery = _nursery(options)
     tls = credentials(options)
     secured = [address.secured(tls) for address in addresses]
     shown = Shown(addresses, options)
     with contextlib.closing(shown), contextlib.closing(notify.Supervisor()) as supervisor:
-        hangs = trio.run(_serve, secured, supervisor, options, shown)
+        hangs = trio.run(_serve, secured, supervisor, options, shown, nursery)
     if hangs:
         _leave_behind()
 
@@ -111,11 +114,30 @@ def _leave_behind() -> NoReturn:
     os._exit(0)
 
 
+def _nursery(options: dict[str, Any]) -> "NurseryProcess | None":
+    """For CRIOGET; an upgraded program has its predecessor's."""
+    from cuse_crypto.frontend.crioget.process import HANDED_OVER, NurseryProcess
+
+    inherited = dict(options["inherited"])
+    number = inherited.pop(HANDED_OVER, None)
+    options["inherited"] = list(inherited.items())
+    if options["crioget"] == "off":
+        if number is not None:
+            os.close(number)
+        return None
+    try:
+        return NurseryProcess(options["crioget"], number)
+    except OSError as error:
+        log.warning("CRIOGET is off: its process cannot be started (%s)", error.strerror)
+        return None
+
+
 async def _serve(
     addresses: list[Address],
     supervisor: notify.Supervisor,
     options: dict[str, Any],
     shown: Shown,
+    nursery: "NurseryProcess | None",
 ) -> bool:
     """Whether threads are left that hang."""
     from cuse_crypto.frontend.estate import Estate
@@ -153,14 +175,15 @@ async def _serve(
                 estate=estate,
                 predecessor=predecessor,
                 board=shown.board,
+                nursery=nursery,
             )
             ask = partial(_engine, server, addresses[0])
             if not predecessor:
                 engine = ask(required=not options["early"])
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as tasks:
                 upgrade = partial(_renew_when_told, server, estate, shown, options["supervised"])
-                await nursery.start(upgrade)
-                nursery.start_soon(server.run)
+                await tasks.start(partial(upgrade, nursery))
+                tasks.start_soon(server.run)
                 try:
                     if predecessor:
                         # Callers wait for an answer, but not for the back end's name.
@@ -170,7 +193,7 @@ async def _serve(
                     about = node.path, node.kind, engine
                     if predecessor:
                         # They may be waiting for whoever comes if this one is killed, too.
-                        nursery.start_soon(shown.mount, *about)
+                        tasks.start_soon(shown.mount, *about)
                     else:
                         await shown.mount(*about)
                     told = described(engine)
@@ -187,7 +210,7 @@ async def _serve(
                         with trio.move_on_after(END):
                             await server.ended.wait()
                     hangs = not server.ended.is_set()
-                    nursery.cancel_scope.cancel()
+                    tasks.cancel_scope.cancel()
             if not signalled:
                 raise Failure(f"{node.path} was taken away (unmounted or aborted by somebody)")
             return hangs
@@ -213,6 +236,7 @@ async def _renew_when_told(
     estate: "Estate",
     shown: Shown,
     supervised: bool,
+    nursery: "NurseryProcess | None",
     task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
@@ -226,7 +250,8 @@ async def _renew_when_told(
                     continue
                 shown.close()
                 server.files.ledger.suspect_nobody()
-                renewal.renew(dict(estate.descriptors))
+                helping = nursery.handed_over() if nursery else {}
+                renewal.renew({**estate.descriptors, **helping})
 
 
 def _renew_by_another(server: "Server", supervised: bool) -> None:

@@ -46,6 +46,12 @@ def _caller_memory() -> str | None:
     return why_not_direct()
 
 
+def _crioget() -> str | None:
+    from cuse_crypto.frontend.crioget.process import why_no_crioget
+
+    return why_no_crioget()
+
+
 def _run() -> str | None:
     from cuse_crypto.cli.private import why_not_run
 
@@ -114,6 +120,7 @@ LOOKS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     ("FUSE", "a mounted file as the node", _fuse),
     ("private /dev", "cuse-crypto run", _run),
     ("caller memory", "one round trip for each ioctl", _caller_memory),
+    ("tracing", "CRIOGET: a descriptor for the caller", _crioget),
     ("host /dev/crypto", "the engine cryptodev", _host_device),
     ("AF_ALG", "the kernel's ciphers from user space", _af_alg),
     ("pyfuse3", "status files, top and trace", _status),

@@ -86,6 +86,15 @@ deadline_option = click.option(
     help="Seconds for one answer of the back end.",
 )
 
+crioget_option = click.option(
+    "--crioget",
+    type=click.Choice(["auto", "unfiltered", "off"]),
+    default="auto",
+    show_default=True,
+    help="For which callers CRIOGET works: all that may be traced (auto), among them those in "
+    "containers; none under a system call filter (unfiltered); none (off). Others get EOPNOTSUPP.",
+)
+
 node_options = _together(
     click.option("--name", default=DEFAULT_NAME, show_default=True, help="Of the node in /dev."),
     click.option(
@@ -131,6 +140,7 @@ node_options = _together(
         help="How the memory of callers is reached: ourselves where the kernel lets us (auto), or "
         "always by the kernel (retry; cuse only, 128 KiB at most).",
     ),
+    crioget_option,
 )
 
 _HELP = {

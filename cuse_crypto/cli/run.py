@@ -19,6 +19,7 @@ from cuse_crypto import namespaces
 from cuse_crypto.cli.guards import FAILED, READY, Guards, forked
 from cuse_crypto.cli.options import (
     api_option,
+    crioget_option,
     deadline_option,
     engine_option,
     limit_options,
@@ -42,6 +43,7 @@ SUPERVISOR = "NOTIFY_SOCKET", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTE
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 @engine_option
 @api_option
+@crioget_option
 @workers_option
 @deadline_option
 @limit_options

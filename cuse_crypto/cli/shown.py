@@ -30,7 +30,7 @@ class Shown:
         self._process: StatusProcess | None = None
         status = options["status"]
         reason = "" if status == "off" else why_no_status()
-        self.board = Board(options["workers"] + 1, traced=reason is None, more=MOST_HUNG)
+        self.board = Board(options["workers"] + 2, traced=reason is None, more=MOST_HUNG)
         if reason:
             log.info("no status files: %s", reason)
         elif reason is None:

@@ -48,8 +48,6 @@ class Call:
     claim: Callable[[], None]
     """To be called before the first visible effect, and between parts of a long operation; raises
     when the caller has been given another answer."""
-    succeed: Callable[[], None]
-    """Answers the ioctl with 0, for what can only be done when it has been answered."""
     done: int = 0
     """Bytes of the operation that a predecessor has done."""
     iv: bytes = b""

@@ -11,7 +11,10 @@ from functools import partial
 import trio
 
 from cuse_crypto.board import OPENS, Board, Seats
+from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.crew import Crew
+from cuse_crypto.frontend.crioget.broker import Broker
+from cuse_crypto.frontend.crioget.process import NurseryProcess
 from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
 from cuse_crypto.frontend.hung_workers import HungWorkers
@@ -23,7 +26,8 @@ from cuse_crypto.frontend.queue import Queue
 from cuse_crypto.frontend.route import Route
 from cuse_crypto.frontend.succession import Inherited, Succession
 from cuse_crypto.frontend.turns import MOST_HUNG, Turns
-from cuse_crypto.frontend.worker import Worker
+from cuse_crypto.frontend.watch import DeferredWatch
+from cuse_crypto.frontend.worker import DONE, Worker
 from cuse_crypto.fuse.node import Node
 from cuse_crypto.fuse.protocol import IN_HEADER
 from cuse_crypto.linux.proc import is_dying
@@ -58,16 +62,18 @@ class Server:
         estate: Estate | None = None,
         predecessor: Inherited | None = None,
         board: Board | None = None,
+        nursery: NurseryProcess | None = None,
     ) -> None:
         """``workers``: at most; ``deadline``: seconds for one answer of the back end;
         ``patience``: seconds to wait for a back end that is not there; ``direct``: touch caller
         memory ourselves where the kernel lets us; ``api``: a key of APIS; ``estate``: where
-        what a successor needs is kept; ``board``: where it is shown what is done.
+        what a successor needs is kept; ``board``: where it is shown what is done; ``nursery``:
+        without it CRIOGET is off.
         """
         self.api = api
         self.node = node
         self.limits = limits or Limits(workers=workers)
-        self.board = board or Board(workers + 1, traced=False, more=MOST_HUNG)
+        self.board = board or Board(workers + 2, traced=False, more=MOST_HUNG)
         ledger = predecessor.ledger if predecessor else None
         self.files = OpenFiles(self.limits, ledger, Seats(self.board))
         self._estate = estate or Estate()
@@ -90,6 +96,8 @@ class Server:
         self.hung: dict[int, int] = {}
         """Callers' threads in whose memory workers hang, and the users of these."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
+        self.crioget = Broker(nursery, self.inflight, self._reply)
+        self.deferred_watch = DeferredWatch(self.board, APIS[api][0])
         self.patrol = Patrol(self.crew, self._queues, deadline, self._look)
         self.pulse = Pulse(node.channel.fd, self.crew, self._queues, self._under_way)
         self.ended = trio.Event()
@@ -185,6 +193,7 @@ class Server:
         if self.hung:
             log.error("%s; they end when it comes", self.hanging)
         self.node.abort()
+        self.crioget.close()
         for queue in list(self._queues):
             queue.shut()
 
@@ -194,6 +203,9 @@ class Server:
         users = ", ".join(f"uid {uid}" for uid in sorted({*self.hung.values()}))
         pids = ", ".join(map(str, sorted(self.hung)[:MOST_NAMED]))
         return f"threads wait for memory of {users} that does not come (processes {pids})"
+
+    def _reply(self, unique: int, error: int) -> None:
+        self.node.channel.reply(unique, error, b"" if error else DONE)
 
     def abandon(self) -> None:
         """The connection to the kernel ends, and lets the callers go: their memory is theirs."""

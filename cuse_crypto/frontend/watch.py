@@ -7,9 +7,10 @@ import marshal
 import os
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import blake2b
 from time import perf_counter_ns as clock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cuse_crypto.abi import ioctls
 from cuse_crypto.abi.ioctls import Ioctl
@@ -58,6 +59,16 @@ READ, ASKED, WRITTEN = 0, 1, 2
 what came back, status), to the caller's memory."""
 
 
+class Deferral(NamedTuple):
+    """An ioctl that is answered later: what is known of it."""
+
+    header: Any
+    body: Any
+    began: int
+    wants: int
+    argument: bytes
+
+
 class Watch:
     """One worker's part of the board."""
 
@@ -65,14 +76,7 @@ class Watch:
         self._worker = worker = board.hire()
         self._words, self.counters = board.words, Counters(board, worker)
         self._view, self._queue = queue.arena.view, queue
-        self._rows = {
-            width: {
-                number: (row, board.row(worker, index))
-                for index, row in enumerate(rows)
-                for number in row.numbers(width)
-            }
-            for width in _WIDTHS
-        }
+        self._rows = _rows(board, worker, rows)
         self._other = board.row(worker, OTHER)
         self._ring = RingWriter(board, worker)
         self._direct = _TracedMemory(queue.arena, marks, self)
@@ -137,6 +141,13 @@ class Watch:
     def leave(self) -> None:
         """It will come again, and is counted then."""
         self._request = None
+
+    def defer(self) -> Deferral | None:
+        """It is counted and written down by a DeferredWatch."""
+        request, self._request = self._request, None
+        if request is None:
+            return None
+        return Deferral(request.header, request.body, self._began, self._wants, self._argument)
 
     def end(self, error: int) -> None:
         """Count it and write it down, before it is answered with ``error``. Once."""
@@ -220,12 +231,68 @@ class Watch:
         return {getattr(op, member) for member in members}
 
     def _write(self, header: Any, body: Any, error: int) -> None:
-        now, began = clock(), self._began
-        fixed = time.time_ns() - (now - began), now - began, header.pid, header.uid
-        what = body.fh, body.cmd, body.flags, body.arg, error, self._argument, self._after
+        began = self._began
         later = [(kind, until - began, parts) for kind, until, parts in self._hops]
-        # Both ends are the same program, and this is the quickest that it has.
-        self._ring.put(marshal.dumps((*fixed, *what, later)))
+        structures = self._argument, self._after
+        self._ring.put(_record(header, body, began, error, structures, later))
+
+
+class DeferredWatch:
+    """The same of ioctls that no worker answers. Of one thread."""
+
+    def __init__(self, board: Board, rows: tuple[Ioctl, ...]) -> None:
+        self._board, self._table = board, rows
+
+    @cached_property
+    def _worker(self) -> int:
+        return self._board.hire()
+
+    @cached_property
+    def _counters(self) -> Counters:
+        return Counters(self._board, self._worker)
+
+    @cached_property
+    def _ring(self) -> RingWriter:
+        return RingWriter(self._board, self._worker)
+
+    @cached_property
+    def _rows(self) -> "_Rows":
+        return _rows(self._board, self._worker, self._table)
+
+    def end(self, what: Deferral | None, error: int) -> None:
+        """As Watch.end."""
+        if what is None:
+            return
+        _, words = self._rows[_width(what.body.flags)][what.body.cmd]
+        self._counters.other(words, what.began, error)
+        if what.wants:
+            structures = what.argument, what.argument
+            self._ring.put(_record(what.header, what.body, what.began, error, structures, []))
+
+
+_Rows = dict[Width, dict[int, tuple[Ioctl, memoryview]]]
+
+
+def _rows(board: Board, worker: int, rows: tuple[Ioctl, ...]) -> _Rows:
+    """By number of the ioctl: its row, and where a worker counts it."""
+    return {
+        width: {
+            number: (row, board.row(worker, index))
+            for index, row in enumerate(rows)
+            for number in row.numbers(width)
+        }
+        for width in _WIDTHS
+    }
+
+
+def _record(
+    header: Any, body: Any, began: int, error: int, structures: tuple[bytes, bytes], hops: list[Hop]
+) -> bytes:
+    now = clock()
+    fixed = time.time_ns() - (now - began), now - began, header.pid, header.uid
+    what = body.fh, body.cmd, body.flags, body.arg, error, *structures
+    # Both ends are the same program, and this is the quickest that it has.
+    return marshal.dumps((*fixed, *what, hops))
 
 
 _WIDTHS: tuple[Width, Width] = 32, 64

@@ -17,6 +17,7 @@ from cuse_crypto.board import Board
 from cuse_crypto.frontend.apis import APIS
 from cuse_crypto.frontend.asynchronous import poll_mask
 from cuse_crypto.frontend.crew import PATIENCE, SAMPLE
+from cuse_crypto.frontend.crioget.broker import HandedOver, Pending
 from cuse_crypto.frontend.doing import describing
 from cuse_crypto.frontend.express import Express
 from cuse_crypto.frontend.files import OpenFile
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 _IOCTL_OUT = layouts("FUSE_IOCTL")[1]
 _NO_LAYOUT = Layout(protocol.fuse_interrupt_in)
 """Until the ioctl's number is looked up."""
-_DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
+DONE = _IOCTL_OUT.bytes(protocol.fuse_ioctl_out(0))
 _OPEN_OUT = layouts("FUSE_OPEN")[1]
 _OPEN_FLAGS = Fopen.DIRECT_IO | Fopen.NONSEEKABLE | Fopen.STREAM | Fopen.NOFLUSH
 _MAY_TAKE_LONG = {protocol.BY_NAME[name].number for name in ("FUSE_OPEN", "FUSE_IOCTL")}
@@ -211,6 +212,9 @@ class Worker(Inode):
         except Deferred:
             self._current = None
             return
+        except HandedOver:
+            self._hand_over(request)
+            return
         except AlreadyReplied:
             error = errno.EINTR
         except Exception as failure:
@@ -243,6 +247,14 @@ class Worker(Inode):
         if current:
             current.finish()
             self._end_resumed(unique)
+
+    def _hand_over(self, request: Request) -> None:
+        """The broker answers it; it is under way still."""
+        server, header, body = self._server, request.header, request.body
+        self._current = None
+        answered = partial(server.deferred_watch.end, self._watch.defer())
+        pending = Pending(header.uid, header.pid, body.cmd, body.arg, header.unique, answered)
+        server.crioget.submit(pending)
 
     def _end_resumed(self, unique: int) -> None:
         if self._server.succession.unfinished:
@@ -335,11 +347,11 @@ class Worker(Inode):
         self._memory.pid, self._marks.unique = pid, unique
         if not pid and not unrestricted:
             raise OSError(errno.EFAULT, "a caller outside this pid namespace")
-        call = Call(file, pid, body.arg, _NO_LAYOUT, self._memory, current.claim, self._succeed)
+        call = Call(file, pid, body.arg, _NO_LAYOUT, self._memory, current.claim)
         if begun := server.succession.unfinished.get(_first(unique)):
             current.claim()
             if server.succession.finish(begun):
-                return _DONE
+                return DONE
             call.done, call.iv = begun.done, begun.iv
         self._watch.begin(request, file)
         self.queue.pointless = current.is_abandoned
@@ -358,18 +370,9 @@ class Worker(Inode):
         except Retry as retry:
             self._watch.leave()
             return _retry_reply(retry)
-        if self._current is None:
-            raise Deferred
         if isinstance(memory, RetriedMemory):
-            return b"".join([_DONE, *memory.output])
-        return _DONE
-
-    def _succeed(self) -> None:
-        """Answer the ioctl with 0, for what can only be done when it has been answered."""
-        current, self._current = self._inflight_request(), None
-        self._watch.end(0)
-        self._channel.reply(current.unique, 0, _DONE)
-        current.finish()
+            return b"".join([DONE, *memory.output])
+        return DONE
 
     def _needs_kernel(self, request: Request) -> bool:
         """Whether the kernel has to copy: only a round of the retry protocol brings memory along.
