@@ -175,8 +175,9 @@ def test_callers_while_front_ends_are_killed(
     work = spawn(BYSTANDER, attack("crioget_work"), device.path, 5)
     for _ in range(4):
         time.sleep(0.8)
-        os.kill(device.child("device"), signal.SIGKILL)
-        eventually(lambda: _has_device(device))
+        before = device.child("device")
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: _has_device(device) and device.child("device") != before)
     said, _ = work.communicate(timeout=60)
     assert " failed 0 " in said, said
     assert device.stop() == 0

@@ -8,9 +8,10 @@
 
 Only this thread moves them. Whoever takes one out of the requests under way may answer it: this
 thread, or the watchdog, which sees in any state that the caller dies (EINTR). A place is held until
-the helper is dead, for it may hang in the caller's memory. That a helper has died is seen before its
-caller is answered: an execve(2) that this releases must not be seized late. If this process dies,
-callers that are not answered are asked for again by a successor, and helpers end by themselves.
+the helper is dead, for it may hang in the caller's memory. That a helper has died is seen before
+its caller is answered: an execve(2) that this releases must not be seized late. If this process
+dies, callers that are not answered are asked for again by a successor, and helpers end by
+themselves.
 """
 
 import contextlib
