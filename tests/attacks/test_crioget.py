@@ -175,12 +175,17 @@ def test_callers_while_front_ends_are_killed(
     work = spawn(BYSTANDER, attack("crioget_work"), device.path, 5)
     for _ in range(4):
         time.sleep(0.8)
-        before = device.child("device")
-        os.kill(before, signal.SIGKILL)
-        eventually(lambda: _has_device(device) and device.child("device") != before)
+        _kill_front_end(device)
     said, _ = work.communicate(timeout=60)
     assert " failed 0 " in said, said
     assert device.stop() == 0
+
+
+def _kill_front_end(device: Service) -> None:
+    """And wait for the next one."""
+    before = device.child("device")
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: _has_device(device) and device.child("device") != before)
 
 
 def _has_device(device: Service) -> bool:
