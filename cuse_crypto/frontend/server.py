@@ -41,6 +41,8 @@ it."""
 DRAIN = 1.0
 """Seconds that operations under way may still take when the node is removed."""
 GUEST_SIZE = 16
+MOST_WORKERS = 290
+"""Those that hang among them: a back end lets in 300 connections of one process."""
 MOST_NAMED = 8
 """Processes that a line names."""
 
@@ -91,6 +93,7 @@ class Server:
         self._patience = patience
         self._queues: list[Queue] = []
         self._numbers = itertools.count()
+        self._most_hung = min(MOST_HUNG, MOST_WORKERS - workers)
         self._workers: list[Worker] = []
         self._hung_workers = HungWorkers(self._workers, self.files, max(2, workers // 2))
         self.hung: dict[int, int] = {}
@@ -258,7 +261,7 @@ class Server:
         for uid in found.by_user.keys() - turns.restricted.keys():
             log.warning("uid %d: memory that does not come holds a worker", uid, extra={"uid": uid})
         self.hung = found.callers
-        self.crew.replace(min(found.by_user.total(), MOST_HUNG))
+        self.crew.replace(min(found.by_user.total(), self._most_hung))
         if found.by_user or found.slow or turns.restricted:
             now = time.monotonic()
             for message in turns.update(found.by_user, found.in_turn, found.slow, now):
