@@ -29,6 +29,7 @@ from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
+from cuse_crypto.fuse import claim
 from cuse_crypto.wire.address import Address
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ async def _renew_when_told(
     server: "Server", estate: "Estate", shown: Shown, task_status: trio.TaskStatus[None]
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
+        # Not before it is heard: the signal would end this process.
+        claim.record(server.node.lock, server.files.ledger.header.generation)
         task_status.started()
         async for _ in told:
             if await renewal.works():

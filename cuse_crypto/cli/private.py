@@ -7,9 +7,12 @@ import stat
 from cuse_crypto import namespaces
 from cuse_crypto.cli.guards import forked
 from cuse_crypto.errors import Failure
+from cuse_crypto.fuse import claim
 
 NODE, ALIAS = "cryptodev0", "crypto"
 """Two names of one node."""
+OWN = {NODE, ALIAS, claim.FOLDER}
+"""What is not to be the host's."""
 FUSE = namespaces.DEV / "fuse"
 
 
@@ -50,7 +53,7 @@ def why_not_run() -> str | None:
         os.close(hear)
         try:
             enter()
-            namespaces.private_dev(without={NODE, ALIAS})
+            namespaces.private_dev(without=OWN)
             MountedNode(NODE, Attributes()).close()
         except Failure as failure:
             os.write(say, str(failure).encode())
