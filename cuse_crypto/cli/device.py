@@ -135,6 +135,7 @@ async def _serve(
             async with trio.open_nursery() as nursery:
                 await nursery.start(_renew_when_told, server, estate, shown)
                 nursery.start_soon(server.run)
+                nursery.start_soon(shown.watch)
                 try:
                     if predecessor:
                         # Callers wait for an answer, but not for the back end's name.

@@ -2,6 +2,8 @@
 
 import errno
 
+from cuse_crypto.linux.proc import status_of
+
 
 class Answered(Exception):
     """The caller has its answer already; nothing is left to be sent."""
@@ -58,19 +60,16 @@ class Ticket:
 # WINCH. All others do.
 _HARMLESS = sum(1 << number - 1 for number in (17, 18, 19, 20, 21, 22, 23, 28))
 _KILL = 1 << 9 - 1
+_MASKS = "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"
 
 
 def is_dying(thread: int) -> bool:
     """True when a signal is pending that ends the thread's process; or when it has gone already."""
-    masks = dict.fromkeys(("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"), 0)
     try:
-        with open(f"/proc/{thread}/status") as status:
-            for line in status:
-                name, _, value = line.partition(":")
-                if name in masks:
-                    masks[name] = int(value, 16)
+        status = status_of(thread)
     except OSError:
         return True
+    masks = {name: int(status.get(name, "0"), 16) for name in _MASKS}
     pending = masks["SigPnd"] | masks["ShdPnd"]
     survived = masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"] | _HARMLESS
     return bool(pending & ~(survived & ~_KILL))

@@ -4,8 +4,9 @@ import contextlib
 import os
 import select
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
+
+from cuse_crypto.linux.proc import start_of
 
 
 class Identity(NamedTuple):
@@ -25,12 +26,6 @@ class Identity(NamedTuple):
 def pid_namespace() -> int:
     """The inode of this process's."""
     return os.stat("/proc/self/ns/pid").st_ino
-
-
-def start_of(pid: int) -> int:
-    """When the process began, in clock ticks since boot; it outlives execve(2)."""
-    # The second word, the name, may have blanks and parentheses of the process's own choice.
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 @contextlib.contextmanager

@@ -7,7 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,10 +46,10 @@ def opened(path: Path, flags: int = os.O_RDWR) -> str:
 
 def kill_all(service: Service) -> None:
     """``up`` and its children, by SIGKILL."""
-    pids = [service.process.pid, *children(service.process.pid)]
-    for pid in (pids[0], *pids[1:]):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in pids:
+    pids = children(service.process.pid)
+    os.kill(service.process.pid, signal.SIGSTOP)
+    # First those that would be sent SIGTERM by its end, and end in an orderly way.
+    for pid in (*pids, service.process.pid):
         os.kill(pid, signal.SIGKILL)
     service.process.wait()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
@@ -336,3 +338,149 @@ def test_status_is_mounted_in_no_folder_of_another_user(
     finally:
         shutil.rmtree(place)
         link.unlink()
+
+
+# Names that are no text, and the status files.
+
+NAMES = [b"\xff\xfe", b"a\nb) c", b"\x1b[31mred"]
+
+
+@pytest.fixture
+def named(attack: Callable[..., Path], spawn: Spawn, open_device: Service) -> list[int]:
+    """Attackers at work under such names."""
+    program = attack("named")
+    pids = []
+    for name in NAMES:
+        process = spawn(ATTACKER, program, open_device.path, os.fsdecode(name))
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        pids.append(process.pid)
+    return pids
+
+
+def test_names_that_are_no_text(named: list[int], open_device: Service) -> None:
+    """The front end reads them of callers that are signalled while they wait."""
+    front, back = open_device.child("device"), open_device.child("backend")
+    os.kill(back, signal.SIGSTOP)
+    try:
+        threading.Event().wait(0.2)
+        for _ in range(10):
+            for pid in named:
+                os.kill(pid, signal.SIGUSR1)
+            threading.Event().wait(0.01)
+        threading.Event().wait(1.5)
+    finally:
+        os.kill(back, signal.SIGCONT)
+    assert open_device.child("device") == front
+    assert opened(open_device.path) == "open"
+    assert open_device.stop() == 0
+    assert open_device.said() == ""
+
+
+def test_names_that_are_no_text_in_status_files(named: list[int], open_device: Service) -> None:
+    tree = Path("/run/cuse-crypto", open_device.path.name)
+    lines = (tree / "sessions").read_text().splitlines()
+    assert len(lines) == 1 + len(named)
+    assert all(line.isprintable() for line in lines)
+    trace = os.open(tree / "trace", os.O_RDWR | os.O_NONBLOCK)
+    threading.Event().wait(0.5)
+    assert os.read(trace, 1 << 16)
+    os.close(trace)
+    assert open_device.stop() == 0
+    assert open_device.said() == ""
+
+
+def status_processes(service: Service) -> list[int]:
+    """The one that serves is the child of the other."""
+    found: list[int] = []
+    parents = [service.child("device")]
+    while parents := [pid for parent in parents for pid in children(parent)]:
+        found += [pid for pid in parents if b"status-tree" in _words(pid)]
+    return found
+
+
+def _words(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_killed_status_process_is_replaced(start_up: StartDevice) -> None:
+    service = start_up("--engine", "null")
+    tree = Path("/run/cuse-crypto", service.path.name)
+    keeper, serving = status_processes(service)
+    os.kill(serving, signal.SIGKILL)
+    eventually(lambda: "node" in _read(tree / "info"))
+    _, serving = status_processes(service)
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: status_processes(service) == [])
+    os.kill(serving, signal.SIGKILL)
+    assert opened(service.path) == "open"
+    assert service.stop() == 0
+    assert not tree.exists()
+    assert "the status process was killed by SIGKILL; starting another one" in service.said()
+    assert "no status files any more" in service.said()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def test_status_files_that_stay_open(start_up: StartDevice, spawn: Spawn) -> None:
+    """One user's take neither the memory nor the place of others, and the end comes."""
+    service = start_up("--engine", "null", "--mode", "666")
+    tree = Path("/run/cuse-crypto", service.path.name)
+    held = (
+        "import os, sys, fcntl\n"
+        "os.chdir(sys.argv[1])\n"
+        "count = 0\n"
+        "try:\n"
+        "    while True:\n"
+        "        fcntl.flock(os.open('sessions', os.O_RDONLY), 2 | 4) if count < 1"
+        " else os.open('sessions', os.O_RDONLY)\n"
+        "        count += 1\n"
+        "except OSError as error: print(count, error.errno, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    attacker = spawn(ATTACKER, "/usr/bin/python3", "-c", held, tree)
+    assert attacker.stdout
+    count, number = map(int, attacker.stdout.readline().split())
+    assert (count, number) == (64, errno.EMFILE)
+    assert "node" in _read(tree / "info")
+    began = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - began < 5
+    assert not tree.exists()
+
+
+def test_a_program_that_may_not_be_read(attack: Callable[..., Path]) -> None:
+    """Under an unprivileged run its memory is closed, and the log says what opens it."""
+    # Not in a folder of pytest's, which the next session closes.
+    folder = Path(tempfile.mkdtemp())
+    try:
+        folder.chmod(0o711)
+        program = folder / "unreadable"
+        shutil.copy(attack("named"), program)
+        program.chmod(0o711)
+        _run_what_may_not_be_read(program)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run_what_may_not_be_read(program: Path) -> None:
+    run = [sys.executable, "-m", "cuse_crypto", "run", "--engine", "null", "--"]
+    said = subprocess.run(
+        as_user(ATTACKER, *run, program, "/dev/crypto", "name"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if "setpriv: failed to execute" in said.stderr:
+        pytest.skip("this interpreter is closed to other users")
+    assert said.returncode == 2
+    assert "let its user read the program (chmod +r)" in said.stderr
