@@ -74,7 +74,7 @@ def children(parent: int) -> list[int]:
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError):
-            if f"\nPPid:\t{parent}\n" in status.read_text():
+            if f"\nPPid:\t{parent}\n" in status.read_text(errors="replace"):
                 found.append(int(status.parent.name))
     return found
 
@@ -91,7 +91,7 @@ class Service:
     def child(self, role: str) -> int:
         """The pid of the ``backend`` or ``device`` process of an ``up``."""
         for pid in children(self.process.pid):
-            if f"cuse-crypto {role} " in Path(f"/proc/{pid}/cmdline").read_text():
+            if f"cuse-crypto {role} " in Path(f"/proc/{pid}/cmdline").read_text(errors="replace"):
                 return pid
         raise AssertionError(f"no {role} process")
 
@@ -102,7 +102,9 @@ class Service:
         try:
             return self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            # Its children too: what they might still say is waited for below.
+            for pid in [*children(self.process.pid), self.process.pid]:
+                os.kill(pid, signal.SIGKILL)
             raise
         finally:
             assert self.process.stdout

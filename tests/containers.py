@@ -82,7 +82,7 @@ class Podman:
             assert service.stop() == 0, service.said()
         finally:
             self._call([*self._podman, "rm", "--force", "--ignore", "--time=0", name])
-            process.wait()
+            process.wait(timeout=60)
 
     def close(self) -> None:
         """End what is left."""

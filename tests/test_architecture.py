@@ -25,6 +25,7 @@ MAY_IMPORT = {
                                                       "cuse_crypto.notify",
                                                       "cuse_crypto.journal"},
     "cuse_crypto/status":   FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.status",
+                                                              "cuse_crypto.linux",
                                                               "cuse_crypto.extras",
                                                               "cuse_crypto.hardening"},
     "cuse_crypto/board.py": FOUNDATION,

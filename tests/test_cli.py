@@ -29,7 +29,7 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
 def leftovers() -> list[str]:
     """Folders of services that are not there any more: nobody holds their locks."""
     found = []
-    for folder in Path("/run/cuse-crypto").glob("up-*"):
+    for folder in Path("/run/cuse-crypto/.up").glob("up-*"):
         lock = os.open(folder, os.O_RDONLY)
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -280,12 +280,13 @@ def test_locked_memory_can_be_trimmed_and_had() -> None:
         if not secrets.no_swap():
             return "locked"
         identity = Identity.named("nobody")
+        status = open("/proc/self/status")  # noqa: SIM115
         sandbox.confine_back_end(identity, sandbox.Needs(), True)
         for memory in (Arena(), Area(8 << 20)):
             memory.view[-(1 << 20) :] = bytes(1 << 20)
             memory.trim()
             assert bytes(memory.view[-10:]) == bytes(10)
-        line = next(line for line in open("/proc/self/status") if line.startswith("VmLck"))  # noqa: SIM115
+        line = next(line for line in status if line.startswith("VmLck"))
         return "locked" if int(line.split()[1]) > 1000 else line
 
     assert in_child(locked) == "locked"

@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cuse_crypto.abi import crypto_buffer, ioctls
 from cuse_crypto.abi.crypto_buffer import crypto_buffer as buffer_op
 from cuse_crypto.abi.structs import CopFlag, cphash_op, crypt_op, session_info_op
-from cuse_crypto.cli.upgrade import ledger_of
-from cuse_crypto.frontend.ledger import FILE, FIRST_FILE
+from cuse_crypto.frontend.ledger import FILE, FIRST_FILE, NAME
 from cuse_crypto.frontend.succession import FATAL
 from tests.conftest import StartDevice, eventually
 from tests.dying import (
@@ -148,6 +147,14 @@ def is_asleep() -> bool:
     """A thread of this process waits for a node's answer."""
     tasks = Path("/proc/self/task").iterdir()
     return any((task / "wchan").read_text() == "request_wait_answer" for task in tasks)
+
+
+def ledger_of(pid: int) -> Path | None:
+    """The state file of a front end, by its descriptor."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(link).startswith(f"/memfd:{NAME}"):
+            return link
+    return None
 
 
 def files(device: Device) -> int:

@@ -19,7 +19,7 @@ from cuse_crypto import CryptoDevice
 from cuse_crypto.abi.structs import crypt_op, number, session_op
 from cuse_crypto.board import DROPPED, HEAD, RING, TAIL, Board, RingReader, RingWriter, Seat, Seats
 from cuse_crypto.client.open_file import OpenFile
-from cuse_crypto.fuse.mounted_node import mount_type
+from cuse_crypto.linux.mounts import mount_type
 from cuse_crypto.status import client, mount
 from cuse_crypto.status.client import Tree
 from cuse_crypto.status.streams import ROOM

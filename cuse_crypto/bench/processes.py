@@ -1,5 +1,6 @@
 """Processes that are started for a measurement, and end with it, however it ends."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,7 +59,8 @@ class Process:
         return line.strip()
 
     def _failure(self) -> Failure:
-        self._process.wait()
+        # It may have closed its output, and nothing else.
+        self._end(PATIENCE)
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return Failure((lines or ["a process of this measurement ended without a word"])[-1])
@@ -67,14 +69,19 @@ class Process:
         """End it in an orderly way, and kill it if that takes too long. Again is harmless."""
         if self._process.poll() is None:
             self._process.terminate()
-            try:
-                self._process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.pid, signal.SIGKILL)
-                self._process.wait()
+            self._end(PATIENCE)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
             stream.close()
+
+    def _end(self, seconds: float) -> None:
+        """Wait so long, then kill it; one that hangs in the kernel is given up."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
 
     def __enter__(self) -> Self:
         return self

@@ -85,8 +85,8 @@ def command(
     options["uids"], options["cids"] = frozenset({0, os.geteuid(), *uids}), frozenset(cids)
     with contextlib.ExitStack() as stack:
         caretaker = None
-        # Who becomes another user cannot remove the socket; a parent removes its folder.
-        if address.scheme == "unix" and not os.geteuid() and not with_parent:
+        # Who is confined cannot remove the socket; a parent removes its folder.
+        if address.scheme == "unix" and not with_parent:
             caretaker = stack.enter_context(removing(Path(address.rest)))
         lists = _lists(stack, address)
         options["parent"] = follow_parent(with_parent)

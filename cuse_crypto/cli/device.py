@@ -32,6 +32,7 @@ from cuse_crypto.cli.shown import Shown
 from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
+from cuse_crypto.fuse import claim
 from cuse_crypto.hardening import exit_monitor as monitor
 from cuse_crypto.wire.address import Address
 
@@ -184,6 +185,7 @@ async def _serve(
                 upgrade = partial(_renew_when_told, server, estate, shown, options["supervised"])
                 await tasks.start(partial(upgrade, nursery))
                 tasks.start_soon(server.run)
+                tasks.start_soon(shown.watch)
                 try:
                     if predecessor:
                         # Callers wait for an answer, but not for the back end's name.
@@ -240,13 +242,17 @@ async def _renew_when_told(
     task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
+        # Not before it is heard: the signal would end this process.
+        claim.record(server.node.lock, server.files.ledger.header.generation)
         task_status.started()
+        refused = 0
         async for _ in told:
             if await renewal.works():
                 await server.drain()
                 if server.hung:
                     # execve(2) would wait for threads that hang.
-                    _renew_by_another(server, supervised)
+                    refused += 1
+                    _renew_by_another(server, supervised, refused)
                     continue
                 shown.close()
                 server.files.ledger.suspect_nobody()
@@ -254,14 +260,16 @@ async def _renew_when_told(
                 renewal.renew({**estate.descriptors, **helping})
 
 
-def _renew_by_another(server: "Server", supervised: bool) -> None:
-    """Have ``up`` start the installed program, which takes over; nobody else sees this one end."""
+def _renew_by_another(server: "Server", supervised: bool, refused: int) -> None:
+    """Have ``up`` start the installed program, which takes over; nobody else sees this one end, and
+    the upgrade is ``refused`` for the so-manieth time.
+    """
     if supervised:
         log.warning("%s: another process takes over", server.hanging)
         os.kill(os.getpid(), signal.SIGKILL)
     log.error("not renewed: %s; end these processes first", server.hanging)
-    ledger = server.files.ledger
-    ledger.change(refused=ledger.header.refused + 1, hung_uid=next(iter(server.hung.values())))
+    generation, uid = server.files.ledger.header.generation, next(iter(server.hung.values()))
+    claim.record(server.node.lock, generation, refused, uid)
 
 
 def number_of(name: str) -> int:

@@ -2,14 +2,20 @@
 
 import errno
 import os
+import signal
 import stat
 
 from cuse_crypto import namespaces
-from cuse_crypto.cli.guards import forked
+from cuse_crypto.cli.guards import Process, forked
 from cuse_crypto.errors import Failure
+from cuse_crypto.fuse import claim
 
 NODE, ALIAS = "cryptodev0", "crypto"
 """Two names of one node."""
+OWN = {NODE, ALIAS, claim.FOLDER}
+"""What is not to be the host's."""
+PATIENCE = 10.0
+"""Seconds for an attempt."""
 FUSE = namespaces.DEV / "fuse"
 
 
@@ -50,15 +56,21 @@ def why_not_run() -> str | None:
         os.close(hear)
         try:
             enter()
-            namespaces.private_dev(without={NODE, ALIAS})
+            namespaces.private_dev(without=OWN)
             MountedNode(NODE, Attributes()).close()
         except Failure as failure:
             os.write(say, str(failure).encode())
 
     hear, say = os.pipe()
     pid = forked(attempt)
+    process = Process.of("attempt", pid)
     os.close(say)
     with open(hear) as answer:
+        if not process.has_ended(PATIENCE):
+            # Not waited for: it hangs in the kernel, where a signal may not reach it.
+            process.send(signal.SIGKILL)
+            return f"mounting does not end within {PATIENCE:.0f} s; see dmesg"
         why = answer.read()
+    os.close(process.fd)
     os.waitpid(pid, 0)
     return why or None

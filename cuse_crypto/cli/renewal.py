@@ -12,17 +12,22 @@ log = logging.getLogger(__name__)
 
 PROGRAM = [sys.executable, "-P", "-m", "cuse_crypto"]
 INHERIT, EXIT_MONITOR = "--inherit", "--exit-monitor"
+PATIENCE = 15
+"""Seconds for it to say its version."""
 
 
 async def works() -> bool:
     """Whether the program, as it is installed now, can be started at all."""
-    tried = await trio.run_process(
-        [*PROGRAM, "--version"], capture_stdout=True, capture_stderr=True, check=False
-    )
-    if tried.returncode:
+    said = [f"no word in {PATIENCE} s"]
+    with trio.move_on_after(PATIENCE):
+        tried = await trio.run_process(
+            [*PROGRAM, "--version"], capture_stdout=True, capture_stderr=True, check=False
+        )
+        if not tried.returncode:
+            return True
         said = tried.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        log.error("not renewed: the installed program does not start (%s)", *said or ["silently"])
-    return not tried.returncode
+    log.error("not renewed: the installed program does not start (%s)", *said or ["silently"])
+    return False
 
 
 def renew(descriptors: Mapping[str, int]) -> None:

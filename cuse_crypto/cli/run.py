@@ -28,7 +28,7 @@ from cuse_crypto.cli.options import (
     verbose_option,
     workers_option,
 )
-from cuse_crypto.cli.private import ALIAS, NODE, enter
+from cuse_crypto.cli.private import ALIAS, NODE, OWN, enter
 from cuse_crypto.errors import Failure
 
 OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
@@ -126,7 +126,7 @@ def _make_devices(backend: list[str], device: list[str]) -> None:
         importlib.import_module(name)
     hear, say = os.pipe()
     folder = namespaces.nowhere()
-    namespaces.private_dev(without={NODE, ALIAS})
+    namespaces.private_dev(without=OWN)
     guards = Guards(say)
     _forked_apart(partial(_serve, guards, say, folder, backend, device))
     os.close(say)

@@ -1,13 +1,20 @@
 """What the two processes give up, and when: as soon as they have what takes privileges."""
 
+import importlib
+import logging
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.hardening import privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import Identity
+from cuse_crypto.linux import landlock
+
+log = logging.getLogger(__name__)
 
 
 class Needs(NamedTuple):
@@ -15,6 +22,13 @@ class Needs(NamedTuple):
 
     devices: tuple[Path, ...] = ()
     families: tuple[int, ...] = ()
+    files: tuple[Path, ...] = ()
+    """That it reads while it serves."""
+
+    @property
+    def opens(self) -> list[int]:
+        """The flags with which it opens them."""
+        return [os.O_RDONLY] * bool(self.files) + [os.O_RDWR] * bool(self.devices)
 
 
 def needs_of(engine: str) -> Needs:
@@ -23,7 +37,7 @@ def needs_of(engine: str) -> Needs:
 
     return {
         "cryptodev": Needs(devices=(Path(DEVICE),)),
-        "af_alg": Needs(families=(socket.AF_ALG,)),
+        "af_alg": Needs(families=(socket.AF_ALG,), files=(Path("/proc/crypto"),)),
     }.get(engine, Needs())
 
 
@@ -49,6 +63,8 @@ def identity_for(user: str | None, needs: Needs) -> tuple[Identity | None, str]:
 
 def confine_back_end(identity: Identity | None, needs: Needs, sandbox: bool) -> None:
     """Nothing but to compute for who connects, from now on."""
+    # The interpreter's files may be closed to that user, too.
+    _load_what_comes_late()
     locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
     if sandbox:
         privileges.keep({*locking, *privileges.CHANGE_USER})
@@ -58,7 +74,23 @@ def confine_back_end(identity: Identity | None, needs: Needs, sandbox: bool) -> 
         privileges.keep(locking)
     secrets.no_dump()
     if sandbox:
-        system_calls.confine(needs.families, all_ioctls=bool(needs.devices))
+        secrets.no_new_code()
+        if not landlock.restrict(needs.files, needs.devices):
+            log.debug("files that are open to all stay so: this kernel has no Landlock")
+        system_calls.confine(needs.families, bool(needs.devices), needs.opens)
+
+
+def _load_what_comes_late() -> None:
+    """What Python and the C library read when it is used for the first time: a traceback in the
+    log, local time, a thread that ends, the library that makes the filter.
+    """
+    system_calls.why_no_filter()
+    for name in ("traceback", "linecache", "tokenize", "encodings.idna", "unicodedata"):
+        importlib.import_module(name)
+    time.localtime()
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
 
 
 def confine_front_end(sandbox: bool, *, mounted: bool) -> None:
@@ -69,4 +101,5 @@ def confine_front_end(sandbox: bool, *, mounted: bool) -> None:
         kept = {*locking, *privileges.CALLERS, *unmounting}
         # An upgraded program mounts the status files again.
         privileges.keep(kept, through_exec={*kept, privileges.CAP_SYS_ADMIN})
+        secrets.no_new_code()
     secrets.no_dump()

@@ -28,6 +28,7 @@ class Shown:
         """Forks: to be made before there are threads, and before the node."""
         self._addresses, self._options = addresses, options
         self._process: StatusProcess | None = None
+        self._mounted = trio.Event()
         status = options["status"]
         reason = "" if status == "off" else why_no_status()
         self.board = Board(options["workers"] + 2, traced=reason is None, more=MOST_HUNG)
@@ -59,6 +60,18 @@ class Shown:
         reason = await trio.to_thread.run_sync(self._process.mount, abandon_on_cancel=True)
         if reason:
             log.warning("no status files: %s", reason)
+        else:
+            self._mounted.set()
+
+    async def watch(self) -> None:
+        """Wait for the end of what mount has begun; a line in the log when it comes too early."""
+        await self._mounted.wait()
+        if self._process:
+            await self._process.ended()
+            name = self._options["name"]
+            log.warning(
+                "no status files any more; they come back with: cuse-crypto upgrade %s", name
+            )
 
     def close(self) -> None:
         """Take it down."""

@@ -28,9 +28,12 @@ from cuse_crypto.cli.shown import sweep_status
 from cuse_crypto.cli.supervise import supervise
 from cuse_crypto.fuse.mounted_node import sweep
 from cuse_crypto.fuse.node import DEV, checked_name, pick
+from cuse_crypto.linux import folders
 from cuse_crypto.wire.address import Address
 
 RUNTIME = Path("/run/cuse-crypto")
+PRIVATE = RUNTIME / ".up"
+"""No device has a name like this: status files of one are beside it."""
 
 
 @click.command("up")
@@ -78,12 +81,15 @@ def _runtime_folder() -> Iterator[Path]:
     """A private folder for the socket, removed at the end; those of killed predecessors too."""
     try:
         RUNTIME.mkdir(mode=0o755, exist_ok=True)
-        with _locked(RUNTIME):
-            for left in RUNTIME.glob("up-*"):
+        # Closed to others, for any user could lock a folder that is open to all.
+        PRIVATE.mkdir(mode=0o700, exist_ok=True)
+        folders.check(PRIVATE)
+        with _locked(PRIVATE):
+            for left in PRIVATE.iterdir():
                 # The lock of a folder goes with whoever made it, in whatever pid namespace it was.
                 with contextlib.suppress(BlockingIOError), _locked(left, fcntl.LOCK_NB):
                     shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix="up-", dir=RUNTIME))
+            folder = Path(tempfile.mkdtemp(prefix="up-", dir=PRIVATE))
             lock = contextlib.ExitStack()
             lock.enter_context(_locked(folder))
     except OSError:
@@ -98,7 +104,7 @@ def _runtime_folder() -> Iterator[Path]:
 @contextlib.contextmanager
 def _locked(folder: Path, how: int = 0) -> Iterator[None]:
     """``how``: LOCK_NB to have BlockingIOError instead of waiting."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | how)
         yield

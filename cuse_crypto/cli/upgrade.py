@@ -3,16 +3,15 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
+from cuse_crypto import namespaces
 from cuse_crypto.cli.options import announce
 from cuse_crypto.errors import Failure
-from cuse_crypto.frontend.ledger import HEADER, NAME, header
+from cuse_crypto.fuse.claim import Server, servers
+from cuse_crypto.linux.processes import opened, pid_namespace
 
-PROC = Path("/proc")
 PATIENCE = 20.0
 """Seconds for a front end to be there again."""
 PAUSE = 0.05
@@ -27,66 +26,47 @@ def command(names: tuple[str, ...]) -> None:
     a hash that is under way (EIO). A back end need not be upgraded like this: when it is restarted,
     front ends connect again.
     """
+    if namespaces.HOST.is_dir():
+        raise Failure("the device of cuse-crypto run cannot be upgraded; start run again")
     wanted = {name.removeprefix("/dev/") for name in names}
-    found = {pid: name for pid, name in _front_ends() if not wanted or name in wanted}
-    missing = wanted - set(found.values())
+    found = {name: one for name, one in _serving().items() if not wanted or name in wanted}
+    missing = wanted - set(found)
     if missing or not found:
         named = ", ".join(f"/dev/{name}" for name in sorted(missing)) or "any node"
         raise Failure(f"no front end of {named} runs here; see: pgrep -af cuse-crypto")
-    for pid, name in found.items():
-        _upgrade(pid, name)
+    for name, server in found.items():
+        _upgrade(name, server)
 
 
-def _upgrade(pid: int, name: str) -> None:
-    before = _ledger(pid)
+def _serving() -> dict[str, Server]:
+    """By the word of what nobody but their owner can write: a name or a command line anybody can
+    have.
+    """
     try:
-        os.kill(pid, signal.SIGUSR2)
+        return servers()
     except PermissionError:
-        raise Failure(f"process {pid} serves /dev/{name} for another user; run as root") from None
+        raise Failure(f"front ends are not of uid {os.geteuid()}; run as root") from None
+
+
+def _upgrade(name: str, server: Server) -> None:
+    pid = server.process.pid
+    if server.process.namespace != pid_namespace():
+        raise Failure(f"/dev/{name} is served from another container; run it in there")
+    try:
+        with opened(server.process) as fd:
+            signal.pidfd_send_signal(fd, signal.SIGUSR2)
+    except ProcessLookupError:
+        raise Failure(f"/dev/{name} has no front end just now; try again, or start one") from None
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        now = _ledger(pid)
-        if before and now and now.generation > before.generation:
-            announce(f"upgraded: /dev/{name} (process {pid})")
+        now = _serving().get(name)
+        if now and now.generation > server.generation:
+            announce(f"upgraded: /dev/{name} (process {now.process.pid})")
             return
-        if before and now and now.refused > before.refused:
+        if now and now.refused > server.refused:
             raise Failure(
                 f"/dev/{name} was not upgraded: a thread waits for memory of uid {now.hung_uid} "
                 "that does not come; end that user's programs which use the device"
             )
         time.sleep(PAUSE)
     raise Failure(f"process {pid} still is the old one; see what it says in its log")
-
-
-def _front_ends() -> Iterator[tuple[int, str]]:
-    """Processes, and the nodes that they serve."""
-    for entry in PROC.iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            words = (entry / "cmdline").read_text().rstrip("\0").replace("\0", " ").split()
-        except OSError:
-            continue
-        if words[:2] != ["cuse-crypto", "device"]:
-            continue
-        at = words.index("--name") + 1 if "--name" in words else 0
-        yield int(entry.name), words[at] if at else "cryptodev0"
-
-
-def ledger_of(pid: int) -> Path | None:
-    """Its ledger, which outlives the program."""
-    for link in (PROC / str(pid) / "fd").iterdir():
-        if os.readlink(link).startswith(f"/memfd:{NAME}"):
-            return link
-    return None
-
-
-def _ledger(pid: int) -> header | None:
-    """The header of its ledger, if it can be read just now."""
-    try:
-        if link := ledger_of(pid):
-            with link.open("rb") as content:
-                return HEADER.read(content.read(HEADER.size))
-    except OSError:
-        return None
-    return None

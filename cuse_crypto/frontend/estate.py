@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.frontend.ledger import Ledger
+from cuse_crypto.fuse import claim
 from cuse_crypto.fuse.node import Kind, Node
 from cuse_crypto.notify import discard, store
 
@@ -91,6 +92,7 @@ class Estate:
     def refuse(self) -> None:
         """Nothing of it can be used, but for the crash report, which is this process's by now."""
         report = self.descriptors.pop(CRASH, None)
+        claim.give_up(self.descriptors.get(LOCK, -1))
         for name, fd in self.descriptors.items():
             discard(name)
             with suppress(OSError):

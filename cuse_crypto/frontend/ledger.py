@@ -50,10 +50,6 @@ class header(NamedTuple):
     long_end: u64
     pid: u32
     """Of the front end that has it, in its own pid namespace."""
-    refused: u32
-    """So many upgrades have been refused, because threads hang; the last time in the memory of
-    ``hung_uid``."""
-    hung_uid: u32
 
 
 class file_slot(NamedTuple):

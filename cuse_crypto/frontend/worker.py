@@ -9,7 +9,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from cuse_crypto.abi import ioctls
@@ -26,7 +26,13 @@ from cuse_crypto.frontend.inode import Inode
 from cuse_crypto.frontend.limits import RATE
 from cuse_crypto.frontend.marks import Marks
 from cuse_crypto.frontend.marshal import Call
-from cuse_crypto.frontend.memory import DirectMemory, RetriedMemory, Retry, Unreachable
+from cuse_crypto.frontend.memory import (
+    DirectMemory,
+    RetriedMemory,
+    Retry,
+    Unreachable,
+    why_not_direct,
+)
 from cuse_crypto.frontend.queue import BackendGone, Queue
 from cuse_crypto.frontend.turns import uid_of
 from cuse_crypto.frontend.watch import Watch
@@ -443,9 +449,14 @@ def errno_of(failure: Exception) -> int:
             log.error("%s", failure.strerror, extra={"errno": failure.errno})
         return failure.errno
     if isinstance(failure, Unreachable):
-        said = {"errno": errno.EFAULT}
-        remedy = "caller memory is closed to this process; grant it CAP_SYS_PTRACE"
-        log.error("%s (%s)", remedy, failure, extra=said)
+        log.error("%s (%s)", _why_unreachable(), failure, extra={"errno": errno.EFAULT})
         return errno.EFAULT
     log.exception("a bug, answered with EIO", exc_info=failure)
     return errno.EIO
+
+
+@cache
+def _why_unreachable() -> str:
+    """Why the memory of one caller is closed, with the remedy; what is so for all comes first."""
+    # Without read permission on it (chmod 711) the kernel lets only the machine's root look inside.
+    return why_not_direct() or "caller memory is closed: let its user read the program (chmod +r)"

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse import claim, protocol
 from cuse_crypto.fuse.channel import Channel
 from cuse_crypto.fuse.node import DEV, Attributes, Kind, open_kernel, taken
 
@@ -28,22 +28,22 @@ class CuseNode:
     """``/dev/<name>`` as a character device, which goes with the last descriptor of its channel."""
 
     kind: Kind = "cuse"
-    lock = -1
 
-    def __init__(self, name: str, attributes: Attributes, fd: int = -1) -> None:
-        """A new one, or that of a predecessor by its descriptor."""
+    def __init__(self, name: str, attributes: Attributes, fd: int = -1, lock: int = -1) -> None:
+        """A new one, or that of a predecessor by its descriptors."""
         self.path = DEV / name
         self.attributes = attributes
         self._sysfs = SYSFS / name
         # Who has made it is not known; to remove it once more does no harm.
         self._made = fd >= 0
+        self.channel = Channel(fd)
+        self.lock = claim.adopt(self.path, lock)
         if fd >= 0:
-            self.channel = Channel(fd)
             return
-        if self._sysfs.exists() or self.path.exists() or self.path.is_symlink():
-            raise taken(self.path, "it exists")
-        self.channel = Channel(open_kernel(CUSE, REMEDY))
         try:
+            if self._sysfs.exists() or self.path.exists() or self.path.is_symlink():
+                raise taken(self.path, "it exists")
+            self.channel = Channel(open_kernel(CUSE, REMEDY))
             self._initialise(name)
             self._make_node()
         except BaseException:
@@ -78,6 +78,8 @@ class CuseNode:
 
     def abort(self) -> None:
         """End the connection; the kernel removes the device when the channel is closed."""
+        if self.channel.fd < 0:
+            return
         with contextlib.suppress(OSError):
             (self._sysfs / "abort").write_text("1")
 
@@ -88,3 +90,6 @@ class CuseNode:
         if self._made:
             self.path.unlink(missing_ok=True)
             self._made = False
+        if self.lock >= 0:
+            lock, self.lock = self.lock, -1
+            claim.release(self.path, lock)

@@ -2,35 +2,36 @@
 
 For kernels without CUSE. Unmodified programs open it and make ioctls; the kernel copies the
 argument structure itself, by the size and direction in the request number.
+
+What lies at the path, and who may change that: only who has the right to the name (see claim).
+
+    nothing -> placeholder -> our mount        a start; the mount is complete before it appears
+    stale mount -> our mount on top of it      a start after all of a predecessor were killed
+    our mount -> (stale mounts ->) placeholder -> nothing        an end
+
+A crash leaves what is there. The placeholder is the inode of a socket, which nothing can open, not
+even root (ENXIO): who opens the path gets the device or an error, and can never hold anything else.
 """
 
-import contextlib
-import ctypes
 import errno
-import fcntl
 import os
 import stat
 import threading
 from pathlib import Path
-from typing import NamedTuple
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.fuse import protocol
+from cuse_crypto.fuse import claim, protocol
 from cuse_crypto.fuse.channel import Channel
 from cuse_crypto.fuse.node import DEV, Attributes, Kind, open_kernel, taken
+from cuse_crypto.linux import mounts
+from cuse_crypto.linux.mounts import mount_at, mount_type, unmount
 
 FUSE = DEV / "fuse"
-TYPE = "fuse.cuse-crypto"
+SUBTYPE = "cuse-crypto"
+TYPE = f"fuse.{SUBTYPE}"
 REMEDY = "modprobe fuse"
-MOUNTS = Path("/proc/self/mountinfo")
 CONNECTIONS = Path("/sys/fs/fuse/connections")
-
-# sys/mount.h
-MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
-MNT_FORCE, MNT_DETACH = 0x1, 0x2
 CAP_SYS_ADMIN = 21
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def why_no_mount() -> str | None:
@@ -52,7 +53,7 @@ def _may_mount() -> bool:
 
 
 class MountedNode:
-    """``/dev/<name>`` as a mounted file, over a placeholder that an flock marks as in use."""
+    """``/dev/<name>`` as a mounted file."""
 
     kind: Kind = "mounted"
 
@@ -62,28 +63,37 @@ class MountedNode:
         self.attributes = attributes
         self._mounted = fd >= 0
         self.channel = Channel(fd)
-        self.lock = lock
+        self.lock = claim.adopt(self.path, lock)
         if self._mounted:
             return
-        self.lock = _claim(self.path)
         try:
+            _prepare(self.path)
             self.channel = Channel(open_kernel(FUSE, REMEDY))
             self._mount()
-            self._initialise()
         except BaseException:
             self.close()
             raise
 
     def _mount(self) -> None:
-        options = (
-            f"fd={self.channel.fd},rootmode={stat.S_IFREG:o},user_id={os.geteuid()},"
-            f"group_id={os.getegid()},allow_other,default_permissions"
-        )
-        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-        arguments = self.path.name, os.fspath(self.path), TYPE, options
-        if _libc.mount(*(text.encode() for text in arguments[:3]), flags, options.encode()):
-            reason = os.strerror(ctypes.get_errno())
-            raise Failure(f"cannot mount {self.path}: {reason}; run as root with CAP_SYS_ADMIN")
+        """Over what is at the path, once the kernel has been answered."""
+        options = {
+            "source": self.path.name,
+            "subtype": SUBTYPE,
+            "fd": str(self.channel.fd),
+            "rootmode": f"{stat.S_IFREG:o}",
+            "user_id": str(os.geteuid()),
+            "group_id": str(os.getegid()),
+            "allow_other": None,
+            "default_permissions": None,
+        }
+        flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+        try:
+            with mounts.detached(TYPE, options, flags) as mount:
+                self._initialise()
+                mounts.attach(mount, self.path)
+        except OSError as error:
+            reason = f"{error.strerror}; run as root with CAP_SYS_ADMIN"
+            raise Failure(f"cannot mount {self.path}: {reason}") from None
         self._mounted = True
 
     def _initialise(self) -> None:
@@ -95,7 +105,7 @@ class MountedNode:
 
     def waiting(self) -> int:
         """As in Node; of a mount that is not there, none. OSError without a fusectl file system."""
-        mount = _mount(self.path)
+        mount = mount_at(self.path)
         if mount is None:
             return 0
         return int((CONNECTIONS / mount.device.partition(":")[2] / "waiting").read_text())
@@ -104,98 +114,77 @@ class MountedNode:
         """Unmount, and end the connection also for those who have the file open."""
         if self._mounted:
             self._mounted = False
-            unmount(self.path, MNT_FORCE | MNT_DETACH)
+            unmount(self.path, mounts.MNT_FORCE | mounts.MNT_DETACH)
 
     def close(self) -> None:
-        """Unmount and remove the placeholder."""
+        """Unmount and remove the placeholder, and give the right to the name back."""
         self.abort()
         self.channel.close()
         if self.lock >= 0:
             lock, self.lock = self.lock, -1
-            _remove(self.path, lock)
+            _give_back(self.path, lock)
 
 
 def sweep(path: Path) -> None:
     """Remove what a front end that was killed left at ``path``; nothing else is touched."""
-    if mount_type(path) == TYPE and is_stale(path):
-        unmount(path, MNT_DETACH)
-    if mount_type(path) != TYPE:
-        with contextlib.suppress(Failure, FileNotFoundError):
-            _remove(path, _lock(path, create=False))
-
-
-def _remove(path: Path, lock: int) -> None:
-    """Remove the placeholder, and only then its lock."""
     try:
-        path.unlink(missing_ok=True)
+        lock = claim.take(path)
+    except Failure:
+        # It is being served, or nobody of this user's can have left anything.
+        return
+    _give_back(path, lock)
+
+
+def _give_back(path: Path, lock: int) -> None:
+    """Remove what is ours at ``path``, and only then the right to be there."""
+    try:
+        while _is_left_over(path):
+            unmount(path, mounts.MNT_DETACH)
+        if mount_type(path) is None and _is_placeholder(path):
+            path.unlink()
     except OSError as error:
         # EBUSY: another mount namespace, or another bind of /dev, still shows the mount.
         raise Failure(f"{path} stays behind: {error.strerror}; unmount it elsewhere too") from None
     finally:
-        os.close(lock)
+        claim.release(path, lock)
 
 
-def _claim(path: Path) -> int:
-    """The locked descriptor of an empty file at ``path``."""
-    sweep(path)
+def _prepare(path: Path) -> None:
+    """Have something at ``path`` to mount over; Failure if what is there is not ours."""
+    if _is_left_over(path):
+        return
     if mount_type(path) == TYPE:
         raise taken(path, "it is being served")
-    return _lock(path, create=True)
-
-
-def _lock(path: Path, *, create: bool) -> int:
-    """Lock the placeholder; Failure if it is something else, or locked by a living front end."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags | os.O_CREAT * create, 0)
-    except FileNotFoundError:
-        raise
+        if not _is_placeholder(path):
+            os.mknod(path, stat.S_IFSOCK)
+        elif not stat.S_ISSOCK(path.lstat().st_mode):
+            # An older version's: its place is taken at once by one that nothing can open.
+            new = path.parent / claim.FOLDER / f".{path.name}"
+            new.unlink(missing_ok=True)
+            os.mknod(new, stat.S_IFSOCK)
+            new.rename(path)
+    except FileExistsError:
+        raise taken(path, "it exists and is not ours") from None
     except OSError as error:
         raise Failure(f"cannot create {path}: {error.strerror}; choose another --name") from None
-    status = os.fstat(fd)
+
+
+def _is_left_over(path: Path) -> bool:
+    """A mount of ours whose server is gone."""
+    return mount_type(path) == TYPE and is_stale(path)
+
+
+def _is_placeholder(path: Path) -> bool:
+    """An inode without permissions, which tells it from what others put there: that of a socket, or
+    an empty file, as older versions had it.
+    """
     try:
-        # Permissions of 0 tell the placeholder from any file that somebody put there.
-        if not stat.S_ISREG(status.st_mode) or status.st_size or stat.S_IMODE(status.st_mode):
-            raise taken(path, "it exists and is not ours")
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException as error:
-        os.close(fd)
-        if isinstance(error, BlockingIOError):
-            raise taken(path, "it is being served") from None
-        raise
-    return fd
-
-
-class Mount(NamedTuple):
-    """One line of proc_pid_mountinfo(5)."""
-
-    device: str
-    type: str
-
-
-def _mount(path: Path) -> Mount | None:
-    """What is mounted at ``path`` itself."""
-    try:
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        status = path.lstat()
     except FileNotFoundError:
-        return None
-    try:
-        about = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
-    finally:
-        os.close(fd)
-    # By its number: there may be one of the same path in a /dev that is mounted over.
-    number = about[about.index("mnt_id:") + 1]
-    for line in MOUNTS.read_text().splitlines():
-        fields = line.split()
-        if (fields[0], fields[4]) == (number, os.fspath(path)):
-            return Mount(fields[2], fields[fields.index("-") + 1])
-    return None
-
-
-def mount_type(path: Path) -> str | None:
-    """The file system type of what is mounted at ``path`` itself."""
-    mount = _mount(path)
-    return mount.type if mount else None
+        return False
+    is_kind = stat.S_ISSOCK(status.st_mode) or (stat.S_ISREG(status.st_mode) and not status.st_size)
+    return is_kind and not stat.S_IMODE(status.st_mode)
 
 
 def is_stale(path: Path) -> bool:
@@ -214,12 +203,3 @@ def is_stale(path: Path) -> bool:
     asking.start()
     asking.join(timeout=2)
     return any(answers)
-
-
-def unmount(path: Path, flags: int) -> None:
-    if not _libc.umount2(os.fspath(path).encode(), flags):
-        return
-    error = ctypes.get_errno()
-    # ENOENT and EINVAL: somebody else has unmounted it.
-    if error not in (errno.ENOENT, errno.EINVAL):
-        raise Failure(f"cannot unmount {path}: {os.strerror(error)}")

@@ -43,7 +43,8 @@ class Node(Protocol):
     channel: Channel
     attributes: Attributes
     lock: int
-    """A descriptor that has to stay open as long as the node is there, or -1."""
+    """The right to the name (see claim): a descriptor that stays open as long as the node is there.
+    """
 
     def waiting(self) -> int:
         """So many requests has the kernel that are not answered. OSError if it does not tell."""
@@ -57,9 +58,12 @@ class Node(Protocol):
 
 def checked_name(name: str) -> str:
     """``name`` if it can stand in ``/dev``; Failure otherwise."""
-    if not name or len(name) > NODE_NAME_MAX or name in (".", "..") or not name.isprintable():
+    if not name or len(name) > NODE_NAME_MAX or not name.isprintable():
         raise Failure(f"{name!r} is no name for a device; try cryptodev0")
-    if "/" in name or "=" in name or name != name.strip() or not name.isascii():
+    # With a dot begin the names of what is kept beside nodes.
+    if name.startswith(".") or "/" in name or "=" in name or name != name.strip():
+        raise Failure(f"{name!r} is no name for a device in {DEV}; try cryptodev0")
+    if not name.isascii():
         raise Failure(f"{name!r} is no name for a device in {DEV}; try cryptodev0")
     return name
 
@@ -103,9 +107,8 @@ def adopt(name: str, kind: Kind, attributes: Attributes, fd: int, lock: int) -> 
     from cuse_crypto.fuse.cuse_node import CuseNode
     from cuse_crypto.fuse.mounted_node import MountedNode
 
-    if kind == "cuse":
-        return CuseNode(checked_name(name), attributes, fd)
-    return MountedNode(checked_name(name), attributes, fd, lock)
+    node = CuseNode if kind == "cuse" else MountedNode
+    return node(checked_name(name), attributes, fd, lock)
 
 
 def open_kernel(device: Path, remedy: str) -> int:

@@ -1,4 +1,4 @@
-"""A small process that stays privileged, to remove a socket whose owner no longer may.
+"""A small process that stays as it is, to remove a socket whose owner no longer may.
 
 It knows nothing but the path, and hears nothing but the end of its owner, however that ends.
 """
@@ -7,9 +7,12 @@ import contextlib
 import os
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+PATIENCE = 2.0
+"""Seconds that removing may take."""
 _IDENTITY = struct.Struct("=2Q")
 
 
@@ -33,9 +36,11 @@ class Caretaker:
         os.write(self._writing, _identity(self._path))
 
     def end(self) -> None:
-        """Have it done, and wait until it is."""
+        """Have it done, and wait until it is, but not for ever: the disk may hang."""
         os.close(self._writing)
-        os.waitpid(self._pid, 0)
+        end = time.monotonic() + PATIENCE
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and time.monotonic() < end:
+            time.sleep(0.005)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""Keeping what is in memory from where it would outlive the process: core dumps and swap."""
+"""Keeping what is in memory from where it would outlive the process (core dumps and swap), and what
+is written there from being executed.
+"""
 
 import logging
 import resource
@@ -18,6 +20,15 @@ def no_dump() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def no_new_code() -> None:
+    """No memory that is writable and executable, and none that becomes executable (Linux 6.3)."""
+    try:
+        kernel.prctl(kernel.PR_SET_MDWE, kernel.PR_MDWE_REFUSE_EXEC_GAIN)
+    except OSError as error:
+        # EPERM: it has been done before, which systemd's MemoryDenyWriteExecute is not.
+        log.debug("memory may become executable: %s; it takes Linux 6.3", error.strerror)
 
 
 def no_swap() -> bool:

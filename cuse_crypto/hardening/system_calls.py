@@ -8,7 +8,9 @@ looks up what is always allowed in a bitmap.
 import contextlib
 import ctypes
 import errno
+import fcntl
 import logging
+import mmap
 import os
 import termios
 from collections.abc import Collection
@@ -20,22 +22,20 @@ log = logging.getLogger(__name__)
 
 # fmt: off
 _ALLOWED = """
-    read write readv writev pread64 pwrite64 lseek close close_range dup dup2 dup3 fcntl fcntl64
+    read write readv writev pread64 pwrite64 lseek close close_range dup dup2 dup3
     pipe pipe2 poll ppoll select pselect6 _newselect eventfd2 epoll_create1 epoll_ctl
     epoll_wait epoll_pwait epoll_pwait2 splice vmsplice memfd_create
     accept accept4 shutdown recv recvfrom recvmsg send sendto sendmsg
     getsockopt setsockopt getsockname getpeername
-    open openat readlink readlinkat access faccessat faccessat2 getcwd getdents64
-    stat fstat lstat newfstatat fstatat64 statx fstatfs fstatfs64 statfs
-    unlink unlinkat fsync ftruncate
-    brk mmap mmap2 munmap mremap mprotect madvise mlock munlock mincore membarrier
+    stat fstat lstat newfstatat fstatat64 statx fstatfs fstatfs64 ftruncate
+    brk munmap mremap madvise mlock munlock mincore membarrier
     futex futex_time64 futex_waitv set_robust_list get_robust_list rseq set_tid_address
     sched_yield sched_getaffinity sched_getparam sched_getscheduler
     rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
-    sigaltstack sigreturn restart_syscall tgkill
+    sigaltstack sigreturn restart_syscall
     getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp
     clock_gettime clock_gettime64 clock_getres clock_nanosleep clock_nanosleep_time64
-    gettimeofday nanosleep time times getrusage getrlimit prlimit64 sysinfo uname getrandom getcpu
+    gettimeofday nanosleep time times getrusage getrlimit sysinfo uname getrandom getcpu
     setitimer getitimer timer_create timer_settime timer_delete
     wait4 waitid waitpid exit exit_group
 """
@@ -49,6 +49,23 @@ LIBRARY = "libseccomp.so.2"
 CLONE_THREAD, CLONE_NEW = 0x00010000, 0x7E020080
 """The second are all kinds of namespaces."""
 _PRCTL = kernel.PR_SET_PDEATHSIG, kernel.PR_SET_NAME
+_FCNTL = (
+    fcntl.F_DUPFD,
+    fcntl.F_DUPFD_CLOEXEC,
+    fcntl.F_GETFD,
+    fcntl.F_SETFD,
+    fcntl.F_GETFL,
+    fcntl.F_SETFL,
+    fcntl.F_GETPIPE_SZ,
+    fcntl.F_SETPIPE_SZ,
+    fcntl.F_ADD_SEALS,
+    fcntl.F_GET_SEALS,
+)
+"""Not F_SETOWN and its like, by which a signal is sent to any process."""
+WAKE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""How what is waited for is opened: see SharedConnection.shut."""
+_LARGE = 0o100000
+"""O_LARGEFILE of x86-64, which a C library may add."""
 _IOCTLS = termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX, termios.TCGETS
 
 
@@ -63,15 +80,19 @@ class _Comparison(ctypes.Structure):
     )
 
 
-def confine(families: Collection[int] = (), all_ioctls: bool = False) -> bool:
+def confine(
+    families: Collection[int] = (), all_ioctls: bool = False, opens: Collection[int] = ()
+) -> bool:
     """No other system calls in any thread from now on, and none that makes a process.
 
     ``families``: of sockets that it may still make; to listen and to accept needs none.
-    ``all_ioctls``: it works on a device. False, and a line in the log, without libseccomp.
+    ``all_ioctls``: it works on a device. ``opens``: flags with which files may be opened, besides
+    what its own pipes are. False, and a line in the log, without libseccomp.
     """
     try:
         with contextlib.closing(_Filter()) as filtering:
             _fill(filtering, families, all_ioctls)
+            _fill_arguments(filtering, {WAKE, *(flags | os.O_CLOEXEC for flags in opens)})
             filtering.load()
     except OSError as error:
         log.warning("no filter of system calls: %s; install libseccomp2", error)
@@ -100,6 +121,20 @@ def _fill(filtering: "_Filter", families: Collection[int], all_ioctls: bool) -> 
     if families:
         filtering.allow("bind")
     filtering.allow("ioctl", None if all_ioctls else _equal(1, _IOCTLS))
+
+
+def _fill_arguments(filtering: "_Filter", opens: Collection[int]) -> None:
+    """What is allowed with some arguments alone."""
+    for flags in opens:
+        filtering.allow("openat", [_Comparison(2, _MASKED, 0xFFFFFFFF & ~_LARGE, flags)])
+    for name in ("mmap", "mmap2", "mprotect"):
+        # Nothing is executed that is not there already.
+        filtering.allow(name, [_Comparison(2, _MASKED, mmap.PROT_EXEC, 0)])
+    # Only this process itself.
+    filtering.allow("tgkill", _equal(0, [os.getpid()]))
+    filtering.allow("prlimit64", _equal(0, [0]))
+    for name in ("fcntl", "fcntl64"):
+        filtering.allow(name, _equal(1, _FCNTL))
 
 
 def _equal(argument: int, values: Collection[int]) -> list[_Comparison]:

@@ -1,8 +1,15 @@
-"""What proc(5) says of processes and threads."""
+"""What /proc says of processes and threads (proc(5)), any part of which may be an attacker's.
+
+A process chooses its name, byte by byte: blanks, line ends, parentheses, what is no UTF-8, what a
+terminal takes for a command. OSError where the process has gone, unless it is said otherwise.
+"""
 
 import contextlib
 import os
 import platform
+from pathlib import Path
+
+PROC = Path("/proc")
 
 # signal(7): what does not end a process that does not handle it: CHLD CONT STOP TSTP TTIN TTOU URG
 # WINCH. All others do.
@@ -18,21 +25,14 @@ def is_dying(thread: int) -> bool:
 
     A tracer may withhold any signal but SIGKILL.
     """
-    masks = dict.fromkeys(_MASKS, 0)
-    traced = False
     try:
-        with open(f"/proc/{thread}/status") as status:
-            for line in status:
-                name, _, value = line.partition(":")
-                if name in masks:
-                    masks[name] = int(value, 16)
-                elif name == "TracerPid":
-                    traced = int(value) != 0
+        status = status_of(thread)
     except OSError:
         return True
+    masks = {name: int(status.get(name, "0"), 16) for name in _MASKS}
     pending = masks["SigPnd"] | masks["ShdPnd"]
     survived = masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"] | _HARMLESS
-    return bool(pending & (_KILL if traced else ~(survived & ~_KILL)))
+    return bool(pending & (_KILL if status.get("TracerPid", "0") != "0" else ~(survived & ~_KILL)))
 
 
 def state(pid: int) -> str:
@@ -74,7 +74,31 @@ def copied_from(pid: int) -> set[int]:
 def uid_of(thread: int) -> int | None:
     """The effective uid of a thread; None for one that has gone."""
     try:
-        with open(f"/proc/{thread}/status") as status:
-            return next(int(line.split()[2]) for line in status if line.startswith("Uid:"))
+        return int(status_of(thread)["Uid"].split()[1])
     except OSError:
         return None
+
+
+def status_of(thread: int) -> dict[str, str]:
+    """/proc/PID/status, by name. The kernel escapes line ends in the first line, which is Name."""
+    text = (PROC / str(thread) / "status").read_text(errors="backslashreplace")
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def start_of(thread: int) -> int:
+    """When it began, in clock ticks since boot; it outlives execve(2)."""
+    # The second word is the name.
+    stat = (PROC / str(thread) / "stat").read_bytes().rpartition(b")")[2]
+    return int(stat.split()[19])
+
+
+def name_of(process: int) -> str:
+    """Its name, with escapes for all that is not printed as it is."""
+    name = (PROC / str(process) / "comm").read_bytes().removesuffix(b"\n")
+    return printable(name.decode(errors="backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for what a terminal would heed, or a reader of lines."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

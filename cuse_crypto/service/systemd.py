@@ -8,6 +8,8 @@ from pathlib import Path
 from cuse_crypto.errors import Failure
 
 RUNNING = Path("/run/systemd/system")
+PATIENCE = 660
+"""Seconds for a program: longer than systemd gives a unit to start, and one to stop before."""
 """There when systemd is process 1: sd_booted(3)."""
 
 
@@ -27,8 +29,17 @@ def call(*command: str, fails: bool = True) -> str:
     """What a program says; Failure if it fails, or nothing unless it ``fails``."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
         )
+    except subprocess.TimeoutExpired:
+        if fails:
+            raise Failure(f"{' '.join(command)}: no end after {PATIENCE} s; see its log") from None
+        return ""
     except OSError as error:
         if fails:
             raise Failure(f"{command[0]}: {error.strerror}; install it") from None

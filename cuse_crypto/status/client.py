@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.status.mount import PLACE
+from cuse_crypto.status.mount import PLACE, is_served
 from cuse_crypto.status.wishes import Wishes
 
 Lines = Generator[str, None, None]
@@ -62,21 +62,17 @@ class Session:
 def trees(where: Path = PLACE) -> list["Tree"]:
     """Those of all devices that serve here."""
     folders = sorted(where.iterdir()) if where.is_dir() else []
-    return [Tree(folder) for folder in folders if _is_served(folder)]
-
-
-def _is_served(folder: Path) -> bool:
-    """False too where the process that served it is gone (ENOTCONN)."""
-    try:
-        return (folder / "info").is_file()
-    except OSError:
-        return False
+    return [Tree(folder) for folder in folders if is_served(folder)]
 
 
 def find(name: str) -> "Tree":
-    """Of the device ``name``, or of ``/dev/NAME``, or in the folder ``name``; Failure without."""
-    folder = Path(name) if _is_served(Path(name)) else PLACE / Path(name).name
-    if not _is_served(folder):
+    """Of the device ``name``, or of ``/dev/NAME``, or in the folder ``name``, which has a slash;
+    Failure without.
+    """
+    folder = PLACE / Path(name).name
+    if "/" in name and is_served(Path(name).absolute()):
+        folder = Path(name).absolute()
+    if not is_served(folder):
         raise Failure(
             f"{folder}: no status files of {name}; is `cuse-crypto up --name {folder.name}` "
             "running, with pyfuse3 installed?"
@@ -125,7 +121,7 @@ class Tree:
         """Lines, as they come; ``ready`` is called when nothing is missed any more."""
         path = self.folder / "trace"
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except PermissionError:
             raise Failure(_closed(path)) from None
         except OSError as error:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.extras import remedy
-from cuse_crypto.fuse.mounted_node import MNT_DETACH, is_stale, mount_type, unmount
+from cuse_crypto.fuse.mounted_node import is_stale
+from cuse_crypto.linux import folders
+from cuse_crypto.linux.mounts import MNT_DETACH, mount_type, unmount
 
 PLACE = Path("/run/cuse-crypto")
 SUBTYPE = "cuse-crypto-status"
@@ -22,6 +24,16 @@ def place_of(name: str) -> Path:
     return PLACE / name
 
 
+def is_served(folder: Path) -> bool:
+    """Whether there is a status tree: any user can make a folder that looks like one, elsewhere."""
+    try:
+        folders.check(folder)
+        return (folder / "info").is_file()
+    except OSError:
+        # Of a process that is gone (ENOTCONN), or not open to this user.
+        return False
+
+
 def prepare(folder: Path) -> None:
     """An empty folder with nothing mounted there; Failure in one line if it cannot be had."""
     sweep(folder, PATIENCE)
@@ -29,6 +41,7 @@ def prepare(folder: Path) -> None:
         raise Failure(f"{folder} is taken (something is mounted there)")
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folders.check(folder)
     except OSError as error:
         raise Failure(f"{folder}: {error.strerror}") from None
 

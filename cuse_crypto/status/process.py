@@ -1,7 +1,8 @@
-"""The process that serves a status tree: a child of the front end, which it asks nothing.
+"""The processes that serve a status tree: children of the front end, which they ask nothing.
 
-Forked before the front end has anything that it should not have, or a thread: it shares the board
-and costs no start. It ends, and takes the tree down, when the front end has gone, however it went.
+Forked before the front end has anything that they should not have, or a thread: they share the
+board and cost no start. The first one starts the second, which serves, and another one when that is
+killed. Both end, and the tree is taken down, when the front end has gone, however it went.
 """
 
 import contextlib
@@ -10,17 +11,17 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
+
+import trio
 
 from cuse_crypto.board import Board
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse.node import Attributes
 from cuse_crypto.hardening import kernel, privileges, secrets
-from cuse_crypto.status.mount import SUBTYPE, prepare, remove
-
-if TYPE_CHECKING:
-    import trio
+from cuse_crypto.status.mount import SUBTYPE, prepare, remove, sweep
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ END = 5.0
 """Seconds that unmounting may take."""
 PARENT_ENDED = signal.SIGUSR1
 """Sent by the kernel when the front end's main thread ends."""
+PAUSES = [0.05 * 2**times for times in range(8)]
+"""Seconds before one that was killed is replaced, and how often that is done."""
 TASKS = 250
 """Requests at once, reads of the trace that wait among them."""
 
@@ -59,16 +62,32 @@ class StatusProcess:
             return error.strerror or "no answer"
         return None if answer == READY else answer.decode() or "its process has died"
 
+    async def ended(self) -> None:
+        """Wait until nobody serves the tree any more, nor will again."""
+        fd = os.pidfd_open(self._pid)
+        try:
+            await trio.lowlevel.wait_readable(fd)
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """Have it unmounted."""
         self._socket.close()
-        end = time.monotonic() + END
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > end:
-                os.kill(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, 0)
-                return
-            time.sleep(0.005)
+        if not self._has_ended(END):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            # One that hangs in the kernel is given up.
+            self._has_ended(END)
+
+    def _has_ended(self, seconds: float) -> bool:
+        """Whether it ends within that time."""
+        end = time.monotonic() + seconds
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.005)
+        return True
 
 
 def _live(
@@ -79,11 +98,46 @@ def _live(
     try:
         link = _settle_in(folder, link)
         if link.recv(10):
-            status = _serve(folder, board, attributes, link, sandbox)
+            if sandbox:
+                privileges.keep({privileges.CAP_SYS_ADMIN, privileges.CAP_IPC_LOCK})
+            status = _keep(folder, link, lambda: _serve(folder, board, attributes, link, sandbox))
     except BaseException:
         log.exception("the status process")
     finally:
         os._exit(status)
+
+
+def _keep(folder: Path, link: socket.socket, serve: Callable[[], int]) -> int:
+    """Serve in a child, and in the next one when that is killed; the exit status of the last."""
+
+    def pass_on(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        os.killpg(0, number)
+
+    signal.signal(PARENT_ENDED, pass_on)
+    for pause in PAUSES:
+        pid = os.fork()
+        if not pid:
+            signal.signal(PARENT_ENDED, signal.SIG_DFL)
+            os._exit(serve())
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status >= 0 or _is_closed(link):
+            break
+        name = signal.Signals(-status).name
+        log.warning("the status process was killed by %s; starting another one", name)
+        time.sleep(pause)
+    sweep(folder)
+    return status
+
+
+def _is_closed(link: socket.socket) -> bool:
+    """The front end has gone, or does not want it any more."""
+    try:
+        return not link.recv(10, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
@@ -100,6 +154,7 @@ def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, PARENT_ENDED)
+    os.setpgid(0, 0)
     os.nice(NICE)
     with open("/proc/self/comm", "w") as comm:
         comm.write("cuse-status")
@@ -110,7 +165,6 @@ def _serve(
     folder: Path, board: Board, attributes: Attributes, link: socket.socket, sandbox: bool
 ) -> int:
     import pyfuse3
-    import trio
 
     from cuse_crypto.status.streams import Streams
     from cuse_crypto.status.tree import Tree
@@ -148,10 +202,8 @@ def _serve(
     return 0
 
 
-async def _until_parent_ends(scope: "trio.CancelScope") -> None:
+async def _until_parent_ends(scope: trio.CancelScope) -> None:
     """The socket stays open where threads of a dead front end hang."""
-    import trio
-
     with trio.open_signal_receiver(PARENT_ENDED) as signals:
         await anext(signals)
     scope.cancel()

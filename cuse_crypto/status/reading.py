@@ -2,7 +2,6 @@
 
 import errno
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 from cuse_crypto.abi import crypto_buffer, ioctls
@@ -21,6 +20,7 @@ from cuse_crypto.board import (
     Board,
     Seat,
 )
+from cuse_crypto.linux.proc import name_of, start_of, status_of
 
 APIS: dict[str, tuple[Ioctl, ...]] = {
     "cryptodev": ioctls.IOCTLS,
@@ -107,14 +107,11 @@ class Opener(NamedTuple):
 def opener_of(seat: Seat) -> Opener:
     """``-`` for the command of a process that has gone."""
     try:
-        folder = Path(f"/proc/{seat.thread}")
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        if _began(int(fields[19])) > seat.began:
+        if _began(start_of(seat.thread)) > seat.began:
             return Opener(seat.thread, "-")
-        status = (folder / "status").read_text()
-        pid = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Tgid"))
-        return Opener(pid, Path(f"/proc/{pid}/comm").read_text().strip())
-    except (OSError, StopIteration):
+        pid = int(status_of(seat.thread)["Tgid"])
+        return Opener(pid, name_of(pid))
+    except (OSError, KeyError):
         return Opener(seat.thread, "-")
 
 

@@ -8,11 +8,11 @@ import json
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from pathlib import Path
 
 import trio
 
 from cuse_crypto.board import DROPPED, TRACE, Board, RingReader
+from cuse_crypto.linux.proc import status_of
 from cuse_crypto.status.events import Record, event_of, load
 from cuse_crypto.status.lines import line_of
 from cuse_crypto.status.wishes import Wishes
@@ -221,9 +221,6 @@ def _end(record: Record) -> int:
 
 def _process_of(thread: int) -> int:
     try:
-        for line in Path(f"/proc/{thread}/status").read_text().splitlines():
-            if line.startswith("Tgid:"):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return thread
+        return int(status_of(thread)["Tgid"])
+    except (OSError, KeyError):
+        return thread

@@ -17,6 +17,7 @@ import trio
 
 from cuse_crypto.board import Board
 from cuse_crypto.fuse.node import Attributes
+from cuse_crypto.linux.proc import status_of
 from cuse_crypto.status import texts
 from cuse_crypto.status.streams import Stream, Streams
 from cuse_crypto.status.wishes import WishError, Wishes
@@ -30,6 +31,8 @@ as tail(1) does, then begins to read behind its start; and is never made to wait
 LOOK = 0.05
 """Seconds between two looks whether a reader that waits was signalled: the kernel does not let it
 go before it is answered, and pyfuse3 does not tell."""
+MOST_OPEN = 64
+"""Open files of one user but root; what each of them says is kept until it is closed."""
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -77,6 +80,8 @@ class Tree(pyfuse3.Operations):
         self._board, self._owner, self._streams = board, attributes, streams
         self._numbers = itertools.count(1)
         self._texts: dict[int, bytes] = {}
+        self._users: dict[int, int] = {}
+        """Of the open files, by handle: whose they are."""
         self._readers: dict[int, Reader] = {}
         self._began = time.time_ns()
 
@@ -136,7 +141,10 @@ class Tree(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EISDIR)
         if flags & _WRITING and inode != TRACE:
             raise pyfuse3.FUSEError(errno.EACCES)
+        if ctx.uid and list(self._users.values()).count(ctx.uid) >= MOST_OPEN:
+            raise pyfuse3.FUSEError(errno.EMFILE)
         fh = pyfuse3.FileHandleT(next(self._numbers))
+        self._users[fh] = ctx.uid
         if inode == TRACE:
             waits = not flags & os.O_NONBLOCK
             self._readers[fh] = Reader(self._streams.open(), ctx.pid, waits)
@@ -208,6 +216,7 @@ class Tree(pyfuse3.Operations):
 
     async def release(self, fh: int) -> None:
         """Nobody has it open any more."""
+        self._users.pop(fh, None)
         self._texts.pop(fh, None)
         reader = self._readers.pop(fh, None)
         if reader:
@@ -231,7 +240,7 @@ def _is_signalled(process: int) -> bool:
     """Whether a signal waits for the process, or for one that it has started: descriptors are
     inherited. True for one that has gone: nobody knows who reads then."""
     try:
-        if _has_signal(Path(f"/proc/{process}/status").read_text()):
+        if _has_signal(status_of(process)):
             return True
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
@@ -241,16 +250,12 @@ def _is_signalled(process: int) -> bool:
 
 def _is_signalled_child(process: str) -> bool:
     try:
-        return _has_signal(Path(f"/proc/{process}/status").read_text())
+        return _has_signal(status_of(int(process)))
     except OSError:
         return False
 
 
-def _has_signal(status: str) -> bool:
-    masks = {
-        name: int(value, 16)
-        for name, _, value in (line.partition(":") for line in status.splitlines())
-        if name in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn")
-    }
+def _has_signal(status: dict[str, str]) -> bool:
+    masks = {name: int(status[name], 16) for name in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn")}
     pending = masks["SigPnd"] | masks["ShdPnd"]
     return bool(pending & ~(masks["SigBlk"] | masks["SigIgn"]))

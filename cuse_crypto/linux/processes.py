@@ -1,0 +1,44 @@
+"""Processes that stay the same: a pid may be another process's a moment later."""
+
+import contextlib
+import os
+import select
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cuse_crypto.linux.proc import start_of
+
+
+class Identity(NamedTuple):
+    """Of one process, for as long as the machine runs. ``start``: clock ticks since boot."""
+
+    pid: int
+    start: int
+    namespace: int
+    """The inode of the pid namespace in which it has this pid."""
+
+    @classmethod
+    def own(cls) -> "Identity":
+        """Of this process."""
+        return cls(os.getpid(), start_of(os.getpid()), pid_namespace())
+
+
+def pid_namespace() -> int:
+    """The inode of this process's."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
+@contextlib.contextmanager
+def opened(process: Identity) -> Iterator[int]:
+    """Its pidfd, for signals to that process alone. ProcessLookupError if it has ended."""
+    fd = os.pidfd_open(process.pid)
+    try:
+        # A process that is alive after its start was read is the one of which it was read.
+        with contextlib.suppress(FileNotFoundError):
+            start = start_of(process.pid)
+            if start == process.start and not select.select([fd], [], [], 0)[0]:
+                yield fd
+                return
+        raise ProcessLookupError(f"process {process.pid} has ended")
+    finally:
+        os.close(fd)
