@@ -93,9 +93,8 @@ def test_upgrade_signals_nobody_who_has_the_pid_of_a_dead_one() -> None:
     right = claim.take(path)
     try:
         claim.record(right, 1)
-        pid, start_time, namespace, generation = 0, 1, 2, 3
-        numbers = [bystander.pid, *Identity.own()[1:], 1]
-        assert len(numbers) == generation + 1 > namespace > start_time > pid
+        namespace = 2
+        numbers = [bystander.pid, *Identity.own()[1:], 1, 0, 0]
         os.pwrite(right, str(numbers).ljust(128).encode(), 0)
         said = command("upgrade", path.name)
         assert said.stderr.startswith(f"cuse-crypto: {path} has no front end just now")
@@ -165,6 +164,7 @@ def test_who_opens_in_a_loop_never_gets_anything_else(
             except OSError as error:
                 what = errno.errorcode[error.errno or 0]
             else:
+                is_plain = False
                 with suppress(OSError):
                     # A plain file would be one of /dev's own file system.
                     is_plain = os.fstat(fd).st_dev == DEV.stat().st_dev
