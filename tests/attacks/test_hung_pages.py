@@ -228,11 +228,13 @@ def test_an_upgrade_that_nobody_could_take_over(
     front = ["device", "--backend", address, "--name", name, "--node", node_kind, "--mode", "666"]
     service = start(*front, path=Path("/dev") / name)
     try:
-        hang(service.path)
+        attacker = hang(service.path)
         command = [sys.executable, "-m", "cuse_crypto", "upgrade", name]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert f"memory of uid {ATTACKER} that does not come" in done.stderr
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        # It could end as well, but no process ends while its threads hang.
+        attacker.close()
     finally:
         service.stop()
         back.stop()
