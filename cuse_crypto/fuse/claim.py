@@ -108,7 +108,7 @@ def servers(dev: Path = DEV) -> dict[str, Server]:
     found: dict[str, Server] = {}
     with contextlib.suppress(FileNotFoundError), _folder(dev, create=False) as folder:
         for name in os.listdir(folder):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, TypeError, ValueError):
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
                 with open(fd, "rb") as file:
                     *process, generation = map(int, json.loads(file.read(_SIZE)))
