@@ -96,7 +96,7 @@ def command(
         monitor.start(exit_monitor)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    options["supervised"] = with_parent > 0
+    options["supervisor"] = with_parent
     # Before there are keys.
     nursery = _nursery(options)
     tls = credentials(options)
@@ -182,7 +182,7 @@ async def _serve(
             if not predecessor:
                 engine = ask(required=not options["early"])
             async with trio.open_nursery() as tasks:
-                upgrade = partial(_renew_when_told, server, estate, shown, options["supervised"])
+                upgrade = partial(_renew_when_told, server, estate, shown, options["supervisor"])
                 await tasks.start(partial(upgrade, nursery))
                 tasks.start_soon(server.run)
                 tasks.start_soon(shown.watch)
@@ -237,13 +237,13 @@ async def _renew_when_told(
     server: "Server",
     estate: "Estate",
     shown: Shown,
-    supervised: bool,
+    supervisor: int,
     nursery: "NurseryProcess | None",
     task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGUSR2) as told:
         # Not before it is heard: the signal would end this process.
-        claim.record(server.node.lock, server.files.ledger.header.generation)
+        claim.record(server.node.lock, server.files.ledger.header.generation, supervisor)
         task_status.started()
         refused = 0
         async for _ in told:
@@ -252,7 +252,7 @@ async def _renew_when_told(
                 if server.hung:
                     # execve(2) would wait for threads that hang.
                     refused += 1
-                    _renew_by_another(server, supervised, refused)
+                    _renew_by_another(server, supervisor, refused)
                     continue
                 shown.close()
                 server.files.ledger.suspect_nobody()
@@ -260,16 +260,16 @@ async def _renew_when_told(
                 renewal.renew({**estate.descriptors, **helping})
 
 
-def _renew_by_another(server: "Server", supervised: bool, refused: int) -> None:
+def _renew_by_another(server: "Server", supervisor: int, refused: int) -> None:
     """Have ``up`` start the installed program, which takes over; nobody else sees this one end, and
     the upgrade is ``refused`` for the so-manieth time.
     """
-    if supervised:
+    if supervisor:
         log.warning("%s: another process takes over", server.hanging)
         os.kill(os.getpid(), signal.SIGKILL)
     log.error("not renewed: %s; end these processes first", server.hanging)
     generation, uid = server.files.ledger.header.generation, next(iter(server.hung.values()))
-    claim.record(server.node.lock, generation, refused, uid)
+    claim.record(server.node.lock, generation, 0, refused, uid)
 
 
 def number_of(name: str) -> int:

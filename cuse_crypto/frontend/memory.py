@@ -163,7 +163,10 @@ class DirectMemory:
 
     def _failed(self, copied: int) -> None:
         error = _ffi.errno
-        if copied < 0 and error in (errno.EPERM, errno.ESRCH, errno.ENOSYS):
+        if copied < 0 and error == errno.ESRCH:
+            # It was killed, and let go; nobody is answered any more.
+            raise OSError(errno.EINTR, "the caller has gone")
+        if copied < 0 and error in (errno.EPERM, errno.ENOSYS):
             raise Unreachable(f"process {self.pid}: errno {error}")
         raise Fault(max(copied, 0))
 

@@ -13,17 +13,17 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse.node import DEV, taken
-from cuse_crypto.linux.processes import Identity
+from cuse_crypto.linux.processes import Identity, is_alive
 
 FOLDER = ".cuse-crypto"
 """No node has a name like this: see checked_name."""
-_SIZE = 128
+_SIZE = 256
 """Bytes of a file: more than its numbers can take."""
 
 
@@ -31,20 +31,30 @@ class Server(NamedTuple):
     """The process that serves a name, the ``generation``-th front end of its node.
 
     So many upgrades has it ``refused``, because a thread hung in the memory of ``hung_uid``.
+    ``supervisor``, as far as it is one of this project's, has what the next front end takes over.
     """
 
     process: Identity
+    supervisor: Identity | None
     generation: int
-    refused: int
-    hung_uid: int
+    refused: int = 0
+    hung_uid: int = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Nobody serves it, nor will by taking over, though a thread that hangs has its right."""
+        return not any(one and is_alive(one) for one in (self.process, self.supervisor))
 
 
-def take(path: Path) -> int:
-    """The descriptor that has the right to ``path``; Failure if another process has it."""
+def take(path: Path, end: Callable[[], None] = lambda: None) -> int:
+    """The descriptor that has the right to ``path``; Failure if another process has it.
+
+    ``end`` is called where a dead process has it, for what that still keeps open.
+    """
     try:
         while True:
             with contextlib.suppress(FileNotFoundError), _folder(path.parent) as folder:
-                fd = _locked(path, folder)
+                fd = _locked(path, folder, end)
                 # With no name left it was removed by whoever had the lock before.
                 if os.fstat(fd).st_nlink:
                     return fd
@@ -53,24 +63,30 @@ def take(path: Path) -> int:
         raise Failure(f"cannot create {path}: {error.strerror}; choose another --name") from None
 
 
-def _locked(path: Path, folder: int) -> int:
+def _locked(path: Path, folder: int, end: Callable[[], None]) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path.name, flags, 0o600, dir_fd=folder)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        server = _read(fd)
         os.close(fd)
+        if server and server.is_dead:
+            # Whoever had the right has it to a file that has no name any more.
+            os.unlink(path.name, dir_fd=folder)
+            end()
+            return _locked(path, folder, end)
         raise taken(path, "it is being served") from None
     return fd
 
 
-def adopt(path: Path, fd: int) -> int:
+def adopt(path: Path, fd: int, end: Callable[[], None] = lambda: None) -> int:
     """The right that a predecessor has left as ``fd``; a new one where that is none."""
     if _is_right(path, fd):
         return fd
     if fd >= 0:
         os.close(fd)
-    return take(path)
+    return take(path, end)
 
 
 def _is_right(path: Path, fd: int) -> bool:
@@ -101,11 +117,26 @@ def give_up(fd: int) -> None:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def record(fd: int, generation: int, refused: int = 0, hung_uid: int = 0) -> None:
-    """This process serves, as in Server; ``fd`` has the right to the name."""
-    written = json.dumps([*Identity.own(), generation, refused, hung_uid]).encode()
+def record(
+    fd: int, generation: int, supervisor: int = 0, refused: int = 0, hung_uid: int = 0
+) -> None:
+    """This process serves, as in Server; ``fd`` has the right to the name, and ``supervisor`` is a
+    pid or 0.
+    """
+    above = Identity.of(supervisor) if supervisor else None
+    written = json.dumps([Identity.own(), above, generation, refused, hung_uid]).encode()
     # In one call over what was there, so that a reader finds the old one or the new one.
     os.pwrite(fd, written.ljust(_SIZE), 0)
+
+
+def _read(fd: int) -> Server | None:
+    """What has been recorded; None where that is nothing that can be read."""
+    try:
+        process, above, *numbers = json.loads(os.pread(fd, _SIZE, 0))
+        supervisor = Identity(*map(int, above)) if above else None
+        return Server(Identity(*map(int, process)), supervisor, *map(int, numbers))
+    except (TypeError, ValueError):
+        return None
 
 
 def servers(dev: Path = DEV) -> dict[str, Server]:
@@ -113,11 +144,12 @@ def servers(dev: Path = DEV) -> dict[str, Server]:
     found: dict[str, Server] = {}
     with contextlib.suppress(FileNotFoundError), _folder(dev, create=False) as folder:
         for name in os.listdir(folder):
-            with contextlib.suppress(OSError, TypeError, ValueError):
+            with contextlib.suppress(OSError):
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                with open(fd, "rb") as file:
-                    *process, generation, refused, uid = map(int, json.loads(file.read(_SIZE)))
-                found[name] = Server(Identity(*process), generation, refused, uid)
+                server = _read(fd)
+                os.close(fd)
+                if server:
+                    found[name] = server
     return found
 
 

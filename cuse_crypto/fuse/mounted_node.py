@@ -17,6 +17,7 @@ import errno
 import os
 import stat
 import threading
+from functools import partial
 from pathlib import Path
 
 from cuse_crypto.errors import Failure
@@ -63,7 +64,7 @@ class MountedNode:
         self.attributes = attributes
         self._mounted = fd >= 0
         self.channel = Channel(fd)
-        self.lock = claim.adopt(self.path, lock)
+        self.lock = claim.adopt(self.path, lock, partial(_end, self.path))
         if self._mounted:
             return
         try:
@@ -128,11 +129,17 @@ class MountedNode:
 def sweep(path: Path) -> None:
     """Remove what a front end that was killed left at ``path``; nothing else is touched."""
     try:
-        lock = claim.take(path)
+        lock = claim.take(path, partial(_end, path))
     except Failure:
         # It is being served, or nobody of this user's can have left anything.
         return
     _give_back(path, lock)
+
+
+def _end(path: Path) -> None:
+    """The mount of a dead process that keeps its channel open, so that the kernel still waits."""
+    if mount_type(path) == TYPE:
+        unmount(path, mounts.MNT_FORCE | mounts.MNT_DETACH)
 
 
 def _give_back(path: Path, lock: int) -> None:

@@ -6,7 +6,7 @@ import select
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cuse_crypto.linux.proc import start_of
+from cuse_crypto.linux.proc import start_of, state
 
 
 class Identity(NamedTuple):
@@ -20,12 +20,30 @@ class Identity(NamedTuple):
     @classmethod
     def own(cls) -> "Identity":
         """Of this process."""
-        return cls(os.getpid(), start_of(os.getpid()), pid_namespace())
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> "Identity":
+        """Of a process in this pid namespace, which will not end meanwhile."""
+        return cls(pid, start_of(pid), pid_namespace())
 
 
 def pid_namespace() -> int:
     """The inode of this process's."""
     return os.stat("/proc/self/ns/pid").st_ino
+
+
+def is_alive(process: Identity) -> bool:
+    """Whether it runs. True, too, for one that cannot be looked at from here.
+
+    One whose main thread has ended while others hang in the kernel is dead.
+    """
+    if process.namespace != pid_namespace():
+        return True
+    try:
+        return start_of(process.pid) == process.start and state(process.pid) not in ("Z", "")
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

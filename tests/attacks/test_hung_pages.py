@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from cuse_crypto.linux import proc
 from tests.attacks.conftest import ATTACKER, BYSTANDER, as_user
 from tests.conftest import Service, StartDevice, children, eventually, fresh_name, start
 
@@ -205,6 +206,32 @@ def test_it_ends_and_starts_again(
         assert bystander(again.path).first < PROMPT
     finally:
         assert again.stop() == 0
+
+
+def test_all_are_killed(
+    hang: Callable[..., Attacker], bystander: Callable[..., Latency], node_kind: str
+) -> None:
+    """The dead front end keeps what it has open; a new one of the same name starts."""
+    if node_kind != "mounted":
+        pytest.skip("a cuse node stays as long as a dead process has its channel")
+    name = fresh_name()
+    up = ["up", "--name", name, "--node", node_kind, "--engine", "openssl", "--mode", "666"]
+    service = start(*up, "--status", "off", path=Path("/dev") / name)
+    hang(service.path)
+    front = service.child("device")
+    service.process.kill()
+    service.process.wait()
+    os.kill(front, signal.SIGKILL)
+    eventually(lambda: proc.state(front) == "Z")
+    for stream in (service.process.stdout, service.process.stderr):
+        assert stream
+        stream.close()
+    again = start(*up, path=service.path)
+    try:
+        assert bystander(again.path).first < PROMPT
+    finally:
+        assert again.stop() == 0
+    assert name not in os.listdir("/dev")
 
 
 def test_upgrade(

@@ -1,6 +1,7 @@
 """Other users of the same machine, against what the processes find, leave behind and wait for."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -94,12 +95,12 @@ def test_upgrade_signals_nobody_who_has_the_pid_of_a_dead_one() -> None:
     try:
         claim.record(right, 1)
         namespace = 2
-        numbers = [bystander.pid, *Identity.own()[1:], 1, 0, 0]
-        os.pwrite(right, str(numbers).ljust(128).encode(), 0)
+        numbers = [bystander.pid, *Identity.own()[1:]]
+        os.pwrite(right, json.dumps([numbers, None, 1]).ljust(256).encode(), 0)
         said = command("upgrade", path.name)
         assert said.stderr.startswith(f"cuse-crypto: {path} has no front end just now")
         numbers[namespace] += 1
-        os.pwrite(right, str(numbers).ljust(128).encode(), 0)
+        os.pwrite(right, json.dumps([numbers, None, 1]).ljust(256).encode(), 0)
         said = command("upgrade", path.name)
         assert said.stderr.startswith(f"cuse-crypto: {path} is served from another container")
         assert bystander.poll() is None

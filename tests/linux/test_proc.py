@@ -35,10 +35,11 @@ def test_who_dies(
     dying: bool,
 ) -> None:
     """A tracer may withhold any signal but SIGKILL."""
-    status = tmp_path / "status"
+    status = tmp_path / "1" / "status"
+    status.parent.mkdir()
     masks = f"SigPnd:\t0\nShdPnd:\t{pending:x}\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t{handled:x}\n"
     status.write_text(f"Name:\tcat\nTracerPid:\t{tracer}\n{masks}")
-    monkeypatch.setattr("builtins.open", lambda path: status.open())
+    monkeypatch.setattr(proc, "PROC", tmp_path)
     assert proc.is_dying(1) is dying
 
 
