@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,6 +166,20 @@ def test_it_ends_with_the_front_end_and_is_there_for_the_next_one(
     eventually(lambda: not any(Path(f"/proc/{pid}/status").exists() for pid in left))
     assert callers(program, device.path, "plain") == 0
     assert nursery_of(device) not in left
+    assert device.stop() == 0
+
+
+def test_helpers_that_wait_end_with_an_upgrade(attack: Attack, start_up: StartDevice) -> None:
+    device = start_up("--engine", "null", "--mode", "666")
+    assert callers(attack("crioget_callers"), device.path, "plain") == 0
+    nursery = nursery_of(device)
+    before = set(children(nursery))
+    assert before
+    upgrade = [sys.executable, "-m", "cuse_crypto", "upgrade", device.path.name]
+    subprocess.run(upgrade, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    eventually(lambda: not before & set(children(nursery)), seconds=10)
+    assert callers(attack("crioget_callers"), device.path, "plain") == 0
+    assert nursery_of(device) == nursery
     assert device.stop() == 0
 
 

@@ -16,6 +16,8 @@ from cuse_crypto.linux.ptrace import IOCTLS
 
 HANDED_OVER = "crioget"
 """The name of its socket among the descriptors that an upgraded program inherits."""
+_RIGHTS = struct.Struct("=2i")
+"""A helper's socket, and its pidfd."""
 _ROOT = Path(__file__).parents[3]
 _START = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
@@ -72,9 +74,12 @@ class NurseryProcess:
 
     def take(self) -> Spare:
         """One that was ordered; OSError where there is none: ECHILD when the nursery has died."""
-        data, descriptors, _, _ = socket.recv_fds(self._socket, 4, 2)
-        if len(descriptors) == 2:
-            return Spare(socket.socket(fileno=descriptors[0]), descriptors[1])
+        # A helper without a request ends with its socket: an upgraded program must not have it.
+        flags, room = socket.MSG_CMSG_CLOEXEC, socket.CMSG_LEN(_RIGHTS.size)
+        data, rights, _, _ = self._socket.recvmsg(4, room, flags)
+        if rights:
+            link, pidfd = _RIGHTS.unpack(rights[0][2])
+            return Spare(socket.socket(fileno=link), pidfd)
         number = struct.unpack("=I", data)[0] if data else errno.ECHILD
         raise OSError(number, os.strerror(number))
 
