@@ -268,7 +268,7 @@ def _renew_by_another(server: "Server", supervisor: int, refused: int) -> None:
         log.warning("%s: another process takes over", server.hanging)
         os.kill(os.getpid(), signal.SIGKILL)
     log.error("not renewed: %s; end these processes first", server.hanging)
-    generation, uid = server.files.ledger.header.generation, next(iter(server.hung.values()))
+    generation, uid = server.files.ledger.header.generation, next(iter(server.hung.values())).uid
     claim.record(server.node.lock, generation, 0, refused, uid)
 
 

@@ -14,7 +14,7 @@ from cuse_crypto.frontend.files import OpenFiles, lock_waiters
 from cuse_crypto.frontend.marshal import ARGUMENT
 from cuse_crypto.frontend.turns import HUNG
 from cuse_crypto.fuse import protocol
-from cuse_crypto.fuse.protocol import IN_HEADER, layouts
+from cuse_crypto.fuse.protocol import IN_HEADER, fuse_in_header, layouts
 from cuse_crypto.layout import Layout
 from cuse_crypto.linux.proc import is_copying
 
@@ -48,25 +48,34 @@ class Suspect(Protocol):
         """The request that it serves."""
 
 
+class Caller(NamedTuple):
+    """Who has made a request."""
+
+    thread: int
+    uid: int
+
+
 class Copy(NamedTuple):
     """A request that was being served without the back end at some tick."""
 
     unique: int
     requests: int
-    looks: int
+    caller: Caller
+    """Read with ``unique``: what the worker serves later may be another user's."""
+    looks: int = 1
     """So many ticks in a row."""
 
 
 class Hung(NamedTuple):
     """What was found: workers by user; those of them that have begun a turn; users with too many
-    slow copies; and the callers' threads.
+    slow copies; and the callers.
     """
 
     by_user: Counter[int]
     in_turn: Counter[int]
     slow: set[int]
-    callers: dict[int, int]
-    """User by caller's thread."""
+    callers: dict[int, Caller]
+    """By the request's ``unique``."""
 
 
 class HungWorkers:
@@ -83,11 +92,12 @@ class HungWorkers:
         seen, self._seen = self._seen, {}
         for worker in list(self._workers):
             if worker.serving and not worker.queue.waiting:
-                unique, requests = protocol.unique_of(worker.request), worker.queue.requests
-                before = seen.get(worker)
-                same = before is not None and before[:2] == (unique, requests)
-                looks = before.looks + 1 if before and same else 1
-                self._seen[worker] = Copy(unique, requests, looks)
+                header, requests = IN_HEADER.read(worker.request), worker.queue.requests
+                now, before = Copy(header.unique, requests, _caller(header)), seen.get(worker)
+                same = before is not None and before[:3] == now[:3]
+                self._seen[worker] = (
+                    now._replace(looks=before.looks + 1) if before and same else now
+                )
         late = [worker for worker, copy in self._seen.items() if copy.looks > LOOKS]
         copying = [worker for worker in late if is_copying(worker.thread)]
         hung = copying + self._behind(copying, late)
@@ -111,12 +121,12 @@ class HungWorkers:
     def _found(self, hung: Sequence[Suspect]) -> Hung:
         by_user: Counter[int] = Counter()
         in_turn: Counter[int] = Counter()
-        callers: dict[int, int] = {}
+        callers: dict[int, Caller] = {}
         for worker in hung:
-            header = IN_HEADER.read(worker.request)
-            by_user[header.uid] += 1
-            in_turn[header.uid] += worker.turn is not None
-            callers[header.pid] = header.uid
+            copy = self._seen[worker]
+            by_user[copy.caller.uid] += 1
+            in_turn[copy.caller.uid] += worker.turn is not None
+            callers[copy.unique] = copy.caller
         return Hung(by_user, in_turn, self._slow(), callers)
 
     def _slow(self) -> set[int]:
@@ -132,9 +142,13 @@ class HungWorkers:
         """Users for whom so many of the workers copy, by the word of the kernel."""
         by_user: dict[int, list[Suspect]] = {}
         for worker in workers:
-            by_user.setdefault(IN_HEADER.read(worker.request).uid, []).append(worker)
+            by_user.setdefault(self._seen[worker].caller.uid, []).append(worker)
         return {
             uid
             for uid, found in by_user.items()
             if len(found) >= number and sum(is_copying(one.thread) for one in found) >= number
         }
+
+
+def _caller(header: fuse_in_header) -> Caller:
+    return Caller(header.pid, header.uid)

@@ -17,7 +17,7 @@ from cuse_crypto.frontend.crioget.broker import Broker
 from cuse_crypto.frontend.crioget.process import NurseryProcess
 from cuse_crypto.frontend.estate import Estate
 from cuse_crypto.frontend.files import OpenFiles
-from cuse_crypto.frontend.hung_workers import HungWorkers
+from cuse_crypto.frontend.hung_workers import Caller, HungWorkers
 from cuse_crypto.frontend.inflight import InflightRequests
 from cuse_crypto.frontend.limits import BUSY, Limits
 from cuse_crypto.frontend.patrol import Patrol
@@ -96,8 +96,8 @@ class Server:
         self._most_hung = min(MOST_HUNG, MOST_WORKERS - workers)
         self._workers: list[Worker] = []
         self._hung_workers = HungWorkers(self._workers, self.files, max(2, workers // 2))
-        self.hung: dict[int, int] = {}
-        """Callers' threads in whose memory workers hang, and the users of these."""
+        self.hung: dict[int, Caller] = {}
+        """In whose memory workers hang, by ``unique``. Some of these requests are gone."""
         self.crew = Crew(node.channel.fd, workers, self._new_worker)
         self.crioget = Broker(nursery, self.inflight, self._reply)
         self.deferred_watch = DeferredWatch(self.board, APIS[api][0])
@@ -177,8 +177,12 @@ class Server:
     async def drain(self) -> None:
         """What is under way and does not hang may finish, for a moment."""
         with trio.move_on_after(DRAIN):
-            while len(self.inflight) > len(self.hung):
+            while self._moves(self.inflight.waiting) or self._moves(self.inflight.claimed):
                 await trio.sleep(0.01)
+
+    def _moves(self, requests: dict[int, int]) -> bool:
+        """Whether any of them does not hang."""
+        return any(unique not in self.hung for unique in list(requests))
 
     async def stop(self) -> None:
         """Remove the node; within two times DRAIN, whatever hangs.
@@ -191,7 +195,7 @@ class Server:
         await self.drain()
         self.inflight.close()
         with trio.move_on_after(DRAIN):
-            while self.inflight.claimed and len(self.inflight) > len(self.hung):
+            while self._moves(self.inflight.claimed):
                 await trio.sleep(0.001)
         if self.hung:
             log.error("%s; they end when it comes", self.hanging)
@@ -203,8 +207,9 @@ class Server:
     @property
     def hanging(self) -> str:
         """Whose memory holds how many threads of this process."""
-        users = ", ".join(f"uid {uid}" for uid in sorted({*self.hung.values()}))
-        pids = ", ".join(map(str, sorted(self.hung)[:MOST_NAMED]))
+        threads, uids = ({*one} for one in zip(*self.hung.values(), strict=True))
+        users = ", ".join(f"uid {uid}" for uid in sorted(uids))
+        pids = ", ".join(map(str, sorted(threads)[:MOST_NAMED]))
         return f"threads wait for memory of {users} that does not come (processes {pids})"
 
     def _reply(self, unique: int, error: int) -> None:
@@ -229,6 +234,8 @@ class Server:
         thread = self.inflight.thread(unique)
         if thread is None:
             del self._signalled[unique]
+            # Its worker may have ended it before this was noted.
+            self.inflight.dying.discard(unique)
         elif is_dying(thread):
             self.inflight.dying.add(unique)
             self._interrupt(unique)
