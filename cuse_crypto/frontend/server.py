@@ -5,7 +5,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import trio
@@ -29,7 +29,7 @@ from cuse_crypto.frontend.turns import MOST_HUNG, Turns
 from cuse_crypto.frontend.watch import DeferredWatch
 from cuse_crypto.frontend.worker import DONE, Worker
 from cuse_crypto.fuse.node import Node
-from cuse_crypto.fuse.protocol import IN_HEADER
+from cuse_crypto.fuse.protocol import IN_HEADER, unique_of
 from cuse_crypto.linux.proc import is_dying
 from cuse_crypto.wire.address import Address
 
@@ -177,12 +177,17 @@ class Server:
     async def drain(self) -> None:
         """What is under way and does not hang may finish, for a moment."""
         with trio.move_on_after(DRAIN):
-            while self._moves(self.inflight.waiting) or self._moves(self.inflight.claimed):
+            while self._moves((*self.inflight.waiting, *self.inflight.claimed, *self._served())):
                 await trio.sleep(0.01)
 
-    def _moves(self, requests: dict[int, int]) -> bool:
+    def _served(self) -> list[int]:
+        """What workers do, also for callers that are dead and have no request any more."""
+        workers = list(self._workers)
+        return [unique_of(worker.request) for worker in workers if worker.serving]
+
+    def _moves(self, requests: Iterable[int]) -> bool:
         """Whether any of them does not hang."""
-        return any(unique not in self.hung for unique in list(requests))
+        return any(unique not in self.hung for unique in requests)
 
     async def stop(self) -> None:
         """Remove the node; within two times DRAIN, whatever hangs.
@@ -195,7 +200,7 @@ class Server:
         await self.drain()
         self.inflight.close()
         with trio.move_on_after(DRAIN):
-            while self._moves(self.inflight.claimed):
+            while self._moves(list(self.inflight.claimed)):
                 await trio.sleep(0.001)
         if self.hung:
             log.error("%s; they end when it comes", self.hanging)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -9,6 +11,7 @@ import trio
 from cuse_crypto.frontend.hung_workers import Caller
 from cuse_crypto.frontend.inflight import InflightRequest
 from cuse_crypto.frontend.server import Server
+from cuse_crypto.fuse.protocol import IN_HEADER, fuse_in_header
 from cuse_crypto.wire.address import Address
 from tests.test_frontend_server import FakeNode
 
@@ -56,6 +59,23 @@ def test_an_operation_beside_those_whose_callers_are_dead(server: Server) -> Non
         return scope.cancelled_caught
 
     assert trio.run(main)
+
+
+def test_a_worker_of_a_dead_caller_that_is_not_known_to_hang(server: Server) -> None:
+    """An upgrade would wait for it, after the drain."""
+    request = memoryview(IN_HEADER.bytes(fuse_in_header(IN_HEADER.size, 0, 6, 1, 0, 0, 0, 0, 0)))
+    workers: list[Any] = server._workers
+    workers.append(SimpleNamespace(serving=True, request=request))
+
+    async def main() -> None:
+        with trio.move_on_after(0.2) as scope:
+            await server.drain()
+        assert scope.cancelled_caught
+        server.hung = {6: Caller(0, 65534)}
+        with trio.fail_after(0.5):
+            await server.drain()
+
+    trio.run(main)
 
 
 def test_nobody_waits_for_those_that_hang(server: Server) -> None:
