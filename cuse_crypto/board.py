@@ -6,6 +6,7 @@ A region belongs to one worker; only that one writes there. What the reader writ
 (``TRACE``) and how far it has read (``TAIL``): both may be anything, and harm nobody.
 """
 
+import contextlib
 import ctypes
 import errno
 import itertools
@@ -108,8 +109,8 @@ class Board:
         return facts
 
     def hire(self) -> int:
-        """The number of a region, from 0, which nobody else has."""
-        if self._left:
+        """The number of a region, from 0, which nobody else has. For several threads."""
+        with contextlib.suppress(IndexError):
             return self._left.pop()
         number = next(self._hired)
         if number >= self.workers:

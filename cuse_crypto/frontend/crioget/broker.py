@@ -45,6 +45,8 @@ TRIES = 3
 this machine, or the caller's user kills them."""
 SWEPT = 64
 """So many of a user's wait: those whose callers have died are looked for."""
+PAUSE = 0.1
+"""Seconds until another helper is ordered, when one could not be forked: the machine is full."""
 _TOLD = 1000
 _ANSWER = 512
 
@@ -108,6 +110,8 @@ class Broker:
         """By user; the first one's turn is next."""
         self._spares: deque[Spare] = deque()
         self._ordered = 0
+        self._may_order = 0.0
+        """When the next helper may be ordered, in seconds of time.monotonic()."""
         self._links: dict[int, _Helper] = {}
         self._pidfds: dict[int, _Helper] = {}
         """Helpers at work, by either descriptor."""
@@ -149,11 +153,18 @@ class Broker:
             self._poll.register(self._nursery, select.EPOLLIN)
         while not self._closed:
             self._order()
-            # Who is overdue leaves a place without a word.
-            for fd, _ in self._poll.poll(OVERDUE if self._queues else None):
+            for fd, _ in self._poll.poll(self._timeout()):
                 self._heard(fd)
             self._sort_in()
             self._begin()
+
+    def _timeout(self) -> float | None:
+        """Seconds until something has to be done though nothing is heard; None for never."""
+        pause = self._may_order - time.monotonic()
+        if pause > 0:
+            return pause
+        # Who is overdue leaves a place without a word.
+        return OVERDUE if self._queues else None
 
     def _heard(self, fd: int) -> None:
         if fd == self._wakeup:
@@ -162,11 +173,11 @@ class Broker:
             self._answered(helper)
         elif helper := self._pidfds.get(fd):
             self._died(helper)
-        elif self._nursery:
+        elif self._nursery and fd == self._nursery.fileno():
             self._take_spare(self._nursery)
 
     def _order(self) -> None:
-        if self._nursery is None:
+        if self._nursery is None or time.monotonic() < self._may_order:
             return
         with contextlib.suppress(OSError):
             while self._ordered + len(self._spares) < SPARES:
@@ -180,6 +191,7 @@ class Broker:
         except OSError as error:
             if error.errno != errno.ECHILD:
                 self._ordered -= 1
+                self._may_order = time.monotonic() + PAUSE
                 self._refuse_all(f"cannot be helped: no process ({error.strerror})")
                 return
             log.error("CRIOGET is off: its nursery was killed; restart this device")
@@ -280,9 +292,12 @@ class Broker:
     def _answer(self, pending: Pending, error: int, cause: str = "") -> None:
         """Unless it has been answered with EINTR meanwhile."""
         unique, is_ours = pending.unique, self._inflight.take(pending.unique)
-        if is_ours and cause:
-            self._tell(pending, error, cause)
-        pending.answered(error if is_ours else errno.EINTR)
+        try:
+            if is_ours and cause:
+                self._tell(pending, error, cause)
+            pending.answered(error if is_ours else errno.EINTR)
+        except Exception:
+            log.exception("a bug: a CRIOGET is not counted")
         if is_ours:
             self._reply(unique, error)
 
