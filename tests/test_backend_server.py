@@ -6,7 +6,9 @@ import fcntl
 import gc
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,9 @@ from cuse_crypto.wire.messages import (
     Reply,
     Session,
 )
+from cuse_crypto_backend.engines.engine import Keys
+from cuse_crypto_backend.engines.openssl import OpensslEngine
+from cuse_crypto_backend.guests import Guest
 from tests.conftest import eventually
 from tests.test_front_and_back import Backend
 
@@ -272,3 +277,25 @@ def test_half_a_message_and_gone(backend: Backend, peer: Peer) -> None:
     stranger.connection.send(memoryview(bytes(HEADER.bytes(messages.Header(1000, 6, 2, 2, 1, 0)))))
     stranger.connection.socket.shutdown(socket.SHUT_RDWR)
     stranger.connection.close()
+
+
+@pytest.mark.parametrize("end", ["session", "file"])
+def test_a_session_ends_when_its_operation_is_done(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another queue of the guest ends it: what the engine closes may be used by nobody any more."""
+    guest, closed = Guest(OpensslEngine()), threading.Event()
+    guest.open(1)
+    guest.new_session(1, 1, (11, 0), Keys(bytes(16), b""))
+    session = guest.session(1, 1)
+    monkeypatch.setattr(session.engine, "close", closed.set)
+    ending = {"session": partial(guest.end_session, 1, 1), "file": partial(guest.release, 1)}[end]
+    thread = threading.Thread(target=ending)
+    with session:
+        thread.start()
+        assert not closed.wait(0.2)
+    thread.join(10)
+    assert closed.is_set()
+    with pytest.raises(OSError, match="no such session") as refused, session:
+        pass
+    assert refused.value.errno == messages.NO_SUCH_HANDLE

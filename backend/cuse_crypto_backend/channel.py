@@ -278,7 +278,7 @@ class Channel:
             raise OSError(errno.EINVAL, "no room for the digest")
         at = request.message.reply_offset
         dst = self._reply[at : at + size + SLACK]
-        with session.lock:
+        with session:
             digest = session.engine.crypt(body.op, bytes(iv), src, dst, hashing)
             following = session.engine.next_iv[: request.writable[2]]
             if not mac:
@@ -296,7 +296,7 @@ class Channel:
         check_auth(checked, cipher, mac)
         at = request.message.reply_offset
         dst = self._reply[at : at + len(src) + GROWTH + SLACK]
-        with session.lock:
+        with session:
             length, made = session.engine.auth(checked, dst)
             following = session.engine.next_iv[: request.writable[2]]
         if length > request.writable[0] or len(made) > request.writable[1]:
@@ -318,13 +318,13 @@ class Channel:
             raise OSError(errno.EINVAL, "not two hashes")
         # In one order everywhere, so that two copies cannot wait for each other.
         first, second = sorted((target, source), key=id)
-        with first.lock, second.lock:
+        with first, second:
             target.engine.copy_hash(source.engine)
 
     def DESCRIBE(self, request: Request) -> tuple[int, ...]:
         """What computes a session."""
         session = self._guest.session(request.body.handle, request.body.ses)
-        with session.lock:
+        with session:
             names = [name.encode("ascii", "replace") for name in session.engine.names()]
         at, lengths = request.message.reply_offset, []
         for name, room in zip(names, request.writable, strict=True):

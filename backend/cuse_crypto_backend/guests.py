@@ -33,7 +33,11 @@ Identity = Hashable
 
 @dataclass(slots=True)
 class Session:
-    """An engine's session, and the rows of its algorithms."""
+    """An engine's session, and the rows of its algorithms. Within it, one operation at a time.
+
+    Other queues of the guest may end it meanwhile: what an engine closes may be a descriptor, whose
+    number is another guest's a moment later.
+    """
 
     algorithms: Algorithms
     engine: EngineSession
@@ -42,11 +46,28 @@ class Session:
     block_size: int = field(init=False)
     short: Short | None = None
     """Of a cipher alone, once it has been used."""
+    _ended: bool = False
 
     def __post_init__(self) -> None:
         cipher = self.algorithms.cipher
         self.iv_size = cipher.iv_size if cipher else 0
         self.block_size = cipher.block_size if cipher else 1
+
+    def __enter__(self) -> None:
+        """OSError(ESTALE) if it has ended meanwhile."""
+        self.lock.acquire()
+        if self._ended:
+            self.lock.release()
+            raise OSError(NO_SUCH_HANDLE, "no such session")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def end(self) -> None:
+        """Once the operation under way is done."""
+        with self.lock:
+            self._ended, self.short = True, None
+            self.engine.close()
 
 
 @dataclass(slots=True)
@@ -59,7 +80,7 @@ class File:
     def close(self) -> None:
         """End all of it."""
         for session in self.sessions.values():
-            session.engine.close()
+            session.end()
         self.sessions.clear()
         self.engine.close()
 
@@ -143,7 +164,8 @@ class Guest:
             if session:
                 self._sessions -= 1
                 self._held.sessions.give(self._owner)
-                session.engine.close()
+        if session:
+            session.end()
 
     def session(self, handle: int, ses: int) -> Session:
         """OSError(ESTALE) if it is not here (any more)."""
