@@ -7,9 +7,10 @@ import contextlib
 import os
 import signal
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from cuse_crypto.linux import processes
 
 PATIENCE = 2.0
 """Seconds that removing may take."""
@@ -38,9 +39,7 @@ class Caretaker:
     def end(self) -> None:
         """Have it done, and wait until it is, but not for ever: the disk may hang."""
         os.close(self._writing)
-        end = time.monotonic() + PATIENCE
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and time.monotonic() < end:
-            time.sleep(0.005)
+        processes.wait_for_end(self._pid, PATIENCE)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,13 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cuse_crypto.linux import processes
+
 Framing = Callable[[bytes], bytes]
 PAUSE = 0.5
 """Seconds between two looks at the file."""
+PATIENCE = 2.0
+"""Seconds that it may take to end."""
 
 
 class FileSender:
@@ -36,9 +40,9 @@ class FileSender:
         theirs.close()
 
     def end(self) -> None:
-        """End it, and wait until it has."""
+        """End it, and wait until it has, but not for ever: the disk may hang."""
         self.reading.close()
-        os.waitpid(self._pid, 0)
+        processes.wait_for_end(self._pid, PATIENCE)
 
 
 @contextlib.contextmanager

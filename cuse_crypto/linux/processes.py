@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,6 +45,17 @@ def is_alive(process: Identity) -> bool:
         return start_of(process.pid) == process.start and state(process.pid) not in ("Z", "")
     except OSError:
         return False
+
+
+def wait_for_end(child: int, seconds: float) -> bool:
+    """Whether a child of this process ends within that time; it is waited for then."""
+    end = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+    return True
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from cuse_crypto.board import Board
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse.node import Attributes
 from cuse_crypto.hardening import kernel, privileges, secrets
+from cuse_crypto.linux import processes
 from cuse_crypto.status.mount import SUBTYPE, prepare, remove, sweep
 
 log = logging.getLogger(__name__)
@@ -73,21 +74,11 @@ class StatusProcess:
     def close(self) -> None:
         """Have it unmounted."""
         self._socket.close()
-        if not self._has_ended(END):
+        if not processes.wait_for_end(self._pid, END):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._pid, signal.SIGKILL)
             # One that hangs in the kernel is given up.
-            self._has_ended(END)
-
-    def _has_ended(self, seconds: float) -> bool:
-        """Whether it ends within that time."""
-        end = time.monotonic() + seconds
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() > end:
-                    return False
-                time.sleep(0.005)
-        return True
+            processes.wait_for_end(self._pid, END)
 
 
 def _live(
