@@ -30,7 +30,8 @@ _SIZE = 256
 class Server(NamedTuple):
     """The process that serves a name, the ``generation``-th front end of its node.
 
-    So many upgrades has it ``refused``, because a thread hung in the memory of ``hung_uid``.
+    The 0th is one that is starting, and cannot be told to upgrade. So many upgrades has one
+    ``refused``, because a thread hung in the memory of ``hung_uid``.
     ``supervisor``, as far as it is one of this project's, has what the next front end takes over.
     """
 
@@ -54,6 +55,8 @@ def take(path: Path, end: Callable[[], None] = lambda: None) -> int:
     try:
         while True:
             with contextlib.suppress(FileNotFoundError), _folder(path.parent) as folder:
+                # Two that find the same dead process would both take its right.
+                fcntl.flock(folder, fcntl.LOCK_EX)
                 fd = _locked(path, folder, end)
                 # With no name left it was removed by whoever had the lock before.
                 if os.fstat(fd).st_nlink:
@@ -77,12 +80,14 @@ def _locked(path: Path, folder: int, end: Callable[[], None]) -> int:
             end()
             return _locked(path, folder, end)
         raise taken(path, "it is being served") from None
+    _begin(fd)
     return fd
 
 
 def adopt(path: Path, fd: int, end: Callable[[], None] = lambda: None) -> int:
     """The right that a predecessor has left as ``fd``; a new one where that is none."""
     if _is_right(path, fd):
+        _begin(fd)
         return fd
     if fd >= 0:
         os.close(fd)
@@ -124,7 +129,17 @@ def record(
     pid or 0.
     """
     above = Identity.of(supervisor) if supervisor else None
-    written = json.dumps([Identity.own(), above, generation, refused, hung_uid]).encode()
+    _write(fd, Server(Identity.own(), above, generation, refused, hung_uid))
+
+
+def _begin(fd: int) -> None:
+    """This process is about to serve: what a dead one has recorded is not about it."""
+    before = _read(fd)
+    _write(fd, Server(Identity.own(), before.supervisor if before else None, 0))
+
+
+def _write(fd: int, server: Server) -> None:
+    written = json.dumps(server).encode()
     # In one call over what was there, so that a reader finds the old one or the new one.
     os.pwrite(fd, written.ljust(_SIZE), 0)
 
@@ -140,7 +155,9 @@ def _read(fd: int) -> Server | None:
 
 
 def servers(dev: Path = DEV) -> dict[str, Server]:
-    """Who serves, or did when it was killed, by name. PermissionError if only root may see."""
+    """Who serves, or did when it was killed, by name; not who is starting. PermissionError if only
+    root may see.
+    """
     found: dict[str, Server] = {}
     with contextlib.suppress(FileNotFoundError), _folder(dev, create=False) as folder:
         for name in os.listdir(folder):
@@ -148,7 +165,7 @@ def servers(dev: Path = DEV) -> dict[str, Server]:
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
                 server = _read(fd)
                 os.close(fd)
-                if server:
+                if server and server.generation:
                     found[name] = server
     return found
 
