@@ -22,7 +22,7 @@ from cuse_crypto.frontend.arena import Arena
 from cuse_crypto.hardening import caretaker, kernel, privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import PREFERRED, Identity
 from cuse_crypto.wire.area import Area
-from tests.conftest import Service, StartDevice, eventually, fresh_name, start
+from tests.conftest import Service, StartDevice, children, eventually, fresh_name, start
 from tests.test_cli import one_line, run
 
 # Their children do nothing but system calls.
@@ -128,6 +128,22 @@ def test_the_front_end_of_up(busy: Service) -> None:
         assert capabilities(thread, "CapInh") == capabilities(thread) | mounting
         assert thread["NoNewPrivs"] == "1"
     assert core_limit(pid) == ["0", "0"]
+
+
+@pytest.mark.node
+def test_the_exit_monitor_of_up(busy: Service) -> None:
+    commands = {
+        pid: Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+        for pid in children(busy.child("device"))
+    }
+    (monitor,) = (pid for pid, line in commands.items() if line.startswith("cuse-crypto exit-mon"))
+    (thread,) = status(monitor)
+    for which in ("CapPrm", "CapEff", "CapInh", "CapBnd"):
+        assert capabilities(thread, which) == 0
+    assert thread["NoNewPrivs"] == "1"
+    targets = sorted(os.readlink(fd) for fd in Path(f"/proc/{monitor}/fd").iterdir())
+    assert targets[:3] == ["/dev/null"] * 3
+    assert [target.partition(":")[0] for target in targets[3:]] == ["pipe"]
 
 
 @pytest.mark.node

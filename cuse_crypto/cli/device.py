@@ -261,8 +261,8 @@ async def _renew_when_told(
 
 
 def _renew_by_another(server: "Server", supervisor: int, refused: int) -> None:
-    """Have ``up`` start the installed program, which takes over; nobody else sees this one end, and
-    the upgrade is ``refused`` for the so-manieth time.
+    """Have ``up`` start the installed program, which takes over. Without ``up`` no process sees the
+    end of this one: ``refused`` counts the upgrades that are refused for that.
     """
     if supervisor:
         log.warning("%s: another process takes over", server.hanging)

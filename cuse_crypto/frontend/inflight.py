@@ -7,8 +7,11 @@ States of a request, from when a worker has read it until it is answered:
     gone      It is answered, or the kernel answers it.
 
 waiting -> claimed: its worker, by ``claim`` or, on the fast path, by the same two steps.
-waiting -> gone: the watchdog, by ``take``, which then answers EINTR; the end of the device, by
-``close``, for the kernel lets all callers go then. claimed -> gone: its worker, by ``finish``.
+waiting -> gone: by ``take``, whose caller then answers: the watchdog with EINTR, the broker of
+CRIOGET, and the fast path, which has its worker enter the request again instead. By ``close``, at
+the end of the device, for the kernel lets all callers go then. claimed -> gone: its worker, by
+``finish``.
+
 ``dict.pop`` is atomic: of two that move a request out of a state, one succeeds. A claim is entered
 in ``claimed`` before it is taken out of ``waiting``: whoever has closed the table waits until
 ``claimed`` is empty and knows then that no caller's memory is written any more.

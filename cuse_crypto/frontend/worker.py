@@ -198,7 +198,7 @@ class Worker(Inode):
             self._channel.reply(unique, errno.EIO)
 
     def _serve(self, message: memoryview, known: bool) -> None:
-        """Answer one request; the only place that does, but for the watchdog and Express."""
+        """Answer one request. So do the watchdog, Express, the broker for CRIOGET, ``_give_up``."""
         try:
             request = protocol.decode(message)
         except protocol.ProtocolError as problem:

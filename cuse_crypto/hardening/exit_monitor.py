@@ -8,7 +8,7 @@ import os
 import signal
 from typing import NoReturn
 
-from cuse_crypto.hardening import kernel
+from cuse_crypto.hardening import kernel, privileges
 
 
 def start(descriptor: int) -> None:
@@ -31,6 +31,8 @@ def _live(descriptor: int, parent: int) -> NoReturn:
     setproctitle.setproctitle("cuse-crypto exit-monitor")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    # Before the next line, which a change of capabilities may undo.
+    privileges.keep()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
