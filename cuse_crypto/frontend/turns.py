@@ -31,8 +31,9 @@ MOST_HUNG = 256
 """Workers of all users that may hang, each of them replaced."""
 PENALTY = 10.0
 """Seconds for which a user stays restricted."""
-MOST_WAITING = 8192
-"""Ioctls of one user that wait here; those beyond are EAGAIN."""
+MOST_WAITING, MOST_BYTES = 8192, 64 << 20
+"""Ioctls of one user that wait here, and bytes of these; those beyond are EAGAIN. The kernel brings
+up to 16 KiB with one, and 128 KiB where it copies."""
 
 
 class Turns:
@@ -51,6 +52,8 @@ class Turns:
         self._hung_in_turn: Counter[int] = Counter()
         self._waiting: dict[int, dict[int, bytes]] = {}
         """Messages by user and ``unique``, the longest waiting first."""
+        self._bytes: Counter[int] = Counter()
+        """Of the messages of each user that waits."""
         self._lock = threading.Lock()
 
     def begin(self, uid: int, unique: int, message: memoryview) -> bool:
@@ -63,9 +66,10 @@ class Turns:
                 self._busy[uid] += 1
                 return True
             waiting = self._waiting.setdefault(uid, {})
-            if len(waiting) >= MOST_WAITING:
+            if len(waiting) >= MOST_WAITING or self._bytes[uid] >= MOST_BYTES:
                 raise OSError(errno.EAGAIN, "too many ioctls of this user wait")
             waiting[unique] = bytes(message)
+            self._bytes[uid] += len(message)
             if self._busy[uid] >= self.most:
                 self._on_wait(uid)
             return False
@@ -125,6 +129,9 @@ class Turns:
         if waiting:
             # To the end: users that wait for the same workers take turns.
             self._waiting[uid] = waiting
+            self._bytes[uid] -= len(message)
+        else:
+            del self._bytes[uid]
         return message
 
 

@@ -42,14 +42,19 @@ def test_what_is_let_go_is_not_done() -> None:
     assert turns.finish(ONE) is None
 
 
-def test_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 2)
+@pytest.mark.parametrize(("limit", "most"), [("MOST_WAITING", 2), ("MOST_BYTES", 80)])
+def test_too_many_wait(monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
+    monkeypatch.setattr(module, limit, most)
     turns = Turns(1, 1)
     assert begin(turns, ONE, 1, 2, 3) == [True, False, False]
     with pytest.raises(OSError) as refused:
         begin(turns, ONE, 4)
     assert refused.value.errno == errno.EAGAIN
     assert begin(turns, TWO, 5) == [True]
+    assert turns.finish(ONE) == message(ONE, 2)
+    assert begin(turns, ONE, 4) == [False]
+    assert [turns.finish(ONE), turns.finish(ONE)] == [message(ONE, 3), message(ONE, 4)]
+    assert begin(turns, ONE, 6, 7) == [False, False]
 
 
 def test_one_that_hangs_begins_nothing_more() -> None:
