@@ -5,7 +5,9 @@ import hashlib
 import os
 import select
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +86,24 @@ def test_one_that_does_not_answer_is_left(tmp_path: Path, backends: list[Backend
         queue.connect()
         assert route.address == backends[0].address
         queue.close()
+
+
+def test_one_that_says_nothing_is_left_long_before_the_deadline(
+    tmp_path: Path, backends: list[Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens, as a process does that is stopped or has no processor."""
+    monkeypatch.setattr("cuse_crypto.frontend.queue.CONNECT_TIMEOUT", 0.2)
+    silent = Address.parse(f"unix:{tmp_path}/silent")
+    with silent.listen():
+        queue = Queue(Route([silent, backends[0].address]), GUEST, 0, deadline=60)
+        began = time.monotonic()
+        queue.connect()
+        assert time.monotonic() - began < 10
+        assert queue._connection
+        timeout = queue._connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+        assert timeout == struct.pack("@ll", 60, 0), "an answer may take as long as before"
+        queue.close()
+    (tmp_path / "silent").unlink()
 
 
 def test_a_hash_goes_on_only_where_it_began(backends: list[Backend], route: Route) -> None:

@@ -259,7 +259,7 @@ class Queue:
         if self._ended.is_set():
             raise ConnectionLost("the device is being removed")
         try:
-            connection = self._address.connect(CONNECT_TIMEOUT, self._deadline)
+            connection = self._address.connect(CONNECT_TIMEOUT, self._patience_for_hello)
         except Failure as failure:
             raise ConnectionLost(str(failure)) from failure
         # Where shut() finds it while the back end has not said anything yet.
@@ -267,7 +267,13 @@ class Queue:
         self._late = False
         met = meet(connection, self._guest, self.number, self._offered)
         self._connection = met.connection
+        met.connection.set_deadline(self._deadline)
         return met
+
+    @property
+    def _patience_for_hello(self) -> float:
+        """Seconds: one that listens and says nothing must not keep this queue from the next one."""
+        return min(CONNECT_TIMEOUT, self._deadline) if self.route.has_others else self._deadline
 
     def is_up(self) -> bool:
         """It is connected, and the back end has not gone."""

@@ -4,14 +4,18 @@ A list is a file in PEM (RFC 5280, 5): ``cuse-crypto pki revoke`` writes one. It
 not by OpenSSL, which reads lists from files only: a back end that serves opens none.
 """
 
+import contextlib
 import datetime
 import hashlib
+import importlib
 import logging
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from cuse_crypto.errors import Failure
 
@@ -53,6 +57,7 @@ class Revoked:
         """Nothing, where there is no file ``path``; Failure for one that is no list of ``ca``."""
         self.path = path
         self._authorities = x509.load_pem_x509_certificates(ca.read_bytes())
+        _load_verification(self._authorities)
         self._serials: frozenset[tuple[x509.Name, int]] = frozenset()
         self.seen: tuple[int, ...] = ()
         """The version of the file that was read."""
@@ -102,6 +107,14 @@ class Revoked:
         if _BEGIN not in pem:
             raise ValueError("there is no list in it")
         return frozenset(found)
+
+
+def _load_verification(authorities: Collection[x509.Certificate]) -> None:
+    """Have what it takes in memory now: a back end that serves can open no module."""
+    for authority in authorities:
+        with contextlib.suppress(TypeError, ValueError, InvalidSignature):
+            authority.verify_directly_issued_by(authority)
+    importlib.import_module("cryptography.hazmat.backends")
 
 
 def _is_of(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:

@@ -136,7 +136,7 @@ def hello(guest: bytes, length: int = 0, features: int = 0) -> bytes:
 def crypt_head(size: int) -> bytes:
     """What comes before ``size`` bytes that are to be encrypted in session 1 of file 1."""
     buffer = memoryview(bytearray(256))
-    messages.pack_request(buffer, CRYPT, 1, Crypt(1, 1, 0, 0), (16, size), (size, 0))
+    messages.pack_request(buffer, CRYPT, 1, Crypt(1, 1, 0, 0), (16, size), (size, 0, 0))
     return bytes(buffer[: CRYPT.payload_offset]) + bytes(16)
 
 

@@ -254,7 +254,7 @@ def test_long_messages_of_another_owner(network: Target, pki: Pki) -> None:
     queue = network.queue(pki.credentials("modest"))
     with_session(queue)
     size = 32 * MIB
-    reply = queue.exchange(CRYPT, Crypt(1, 1, 0, 0), (16, size), (size, 0))
+    reply = queue.exchange(CRYPT, Crypt(1, 1, 0, 0), (16, size), (size, 0, 0))
     assert reply.status == 0
     for one, _ in [(queue, None), *begun]:
         one.close()
@@ -493,7 +493,7 @@ def test_long_messages_in_shared_memory(local: Target) -> None:
     honest = [Queue(local.address, os.urandom(16), 0, 30, patience=2) for _ in range(8)]
     for queue in honest:
         with_session(queue)
-        reply = queue.exchange(CRYPT, Crypt(1, 1, 0, 0), (16, 32 * MIB), (32 * MIB, 0))
+        reply = queue.exchange(CRYPT, Crypt(1, 1, 0, 0), (16, 32 * MIB), (32 * MIB, 0, 0))
         assert reply.status == 0
         # As a worker does after a long message.
         queue.arena.trim()
