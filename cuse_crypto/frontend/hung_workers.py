@@ -2,11 +2,15 @@
 
 The fast path keeps no account of what it does, so it is looked at from outside. A worker hangs
 when it has served the same request for LOOKS ticks, has not been waiting for the back end at any of
-them, and the kernel says that it copies; or when it waits for a session whose operation hangs so.
+them, and the kernel says that it copies. It counts as such until that request is done, for more
+pages like that may follow. It hangs, too, when it waits for a session whose operation hangs so.
+
+One that has waited as long for a session whose operation goes on *waits*: no memory is the reason,
+but it serves nobody else.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from cuse_crypto.abi.structs import crypt_op
@@ -31,8 +35,6 @@ class Exchange(Protocol):
 
     waiting: bool
     """For the back end."""
-    requests: int
-    """So many have been made of it."""
 
 
 class Suspect(Protocol):
@@ -52,14 +54,15 @@ class Copy(NamedTuple):
     """A request that was being served without the back end at some tick."""
 
     unique: int
-    requests: int
+    uid: int
     looks: int
     """So many ticks in a row."""
+    hangs: bool = False
 
 
 class Hung(NamedTuple):
     """What was found: workers by user; those of them that have begun a turn; users with too many
-    slow copies; and the callers' threads.
+    slow copies; the callers' threads; and the workers by user that wait for a session.
     """
 
     by_user: Counter[int]
@@ -67,6 +70,7 @@ class Hung(NamedTuple):
     slow: set[int]
     callers: dict[int, int]
     """User by caller's thread."""
+    waits: Counter[int]
 
 
 class HungWorkers:
@@ -82,22 +86,36 @@ class HungWorkers:
         """What hangs now."""
         seen, self._seen = self._seen, {}
         for worker in list(self._workers):
-            if worker.serving and not worker.queue.waiting:
-                unique, requests = protocol.unique_of(worker.request), worker.queue.requests
-                before = seen.get(worker)
-                same = before is not None and before[:2] == (unique, requests)
-                looks = before.looks + 1 if before and same else 1
-                self._seen[worker] = Copy(unique, requests, looks)
+            if not worker.serving:
+                continue
+            now, before = _serves(worker), seen.get(worker)
+            same = before if before and before[:2] == now else Copy(*now, 0)
+            if same.hangs or not worker.queue.waiting:
+                self._seen[worker] = same._replace(looks=same.looks + 1)
         late = [worker for worker, copy in self._seen.items() if copy.looks > LOOKS]
-        copying = [worker for worker in late if is_copying(worker.thread)]
-        hung = copying + self._behind(copying, late)
-        return self._found(hung)
+        copying = [worker for worker in late if self._hangs(worker)]
+        waiting = [(worker, lock_waiters.get(worker.thread)) for worker in late]
+        behind = self._behind(copying, waiting)
+        waits = [worker for worker, one in waiting if one and worker not in behind]
+        return self._found(copying + behind, waits)
 
-    def _behind(self, copying: Sequence[Suspect], late: Sequence[Suspect]) -> list[Suspect]:
+    def _hangs(self, worker: Suspect) -> bool:
+        copy = self._seen[worker]
+        self._seen[worker] = copy = copy._replace(hangs=copy.hangs or self._copies(worker))
+        return copy.hangs
+
+    def _copies(self, worker: Suspect) -> bool:
+        """By the word of the kernel, and for the caller that was seen: it may be at another one's
+        request by now.
+        """
+        return is_copying(worker.thread) and _serves(worker) == self._seen[worker][:2]
+
+    def _behind(
+        self, copying: Sequence[Suspect], waiting: Sequence[tuple[Suspect, object]]
+    ) -> list[Suspect]:
         """Those that wait for the session of one that hangs in a copy."""
         sessions = [self._session(worker) for worker in copying]
-        waits = [(worker, lock_waiters.get(worker.thread)) for worker in late]
-        return [worker for worker, one in waits if one and any(one is other for other in sessions)]
+        return [worker for worker, one in waiting if one and any(one is it for it in sessions)]
 
     def _session(self, worker: Suspect) -> object:
         """The session that its ioctl is about, if it is an operation."""
@@ -108,16 +126,17 @@ class HungWorkers:
         ses = int.from_bytes(request[_SESSION : _SESSION + 4], "little")
         return file.sessions.get(ses) if file else None
 
-    def _found(self, hung: Sequence[Suspect]) -> Hung:
-        by_user: Counter[int] = Counter()
+    def _found(self, hung: Sequence[Suspect], waits: Sequence[Suspect]) -> Hung:
         in_turn: Counter[int] = Counter()
         callers: dict[int, int] = {}
         for worker in hung:
-            header = IN_HEADER.read(worker.request)
-            by_user[header.uid] += 1
-            in_turn[header.uid] += worker.turn is not None
-            callers[header.pid] = header.uid
-        return Hung(by_user, in_turn, self._slow(), callers)
+            uid = self._seen[worker].uid
+            in_turn[uid] += worker.turn is not None
+            callers[IN_HEADER.read(worker.request).pid] = uid
+        return Hung(self._users(hung), in_turn, self._slow(), callers, self._users(waits))
+
+    def _users(self, workers: Iterable[Suspect]) -> Counter[int]:
+        return Counter(self._seen[worker].uid for worker in workers)
 
     def _slow(self) -> set[int]:
         """Users to be restricted before a worker counts as one that hangs: with HUNG copies that
@@ -130,11 +149,13 @@ class HungWorkers:
 
     def _users_with(self, number: int, workers: Sequence[Suspect]) -> set[int]:
         """Users for whom so many of the workers copy, by the word of the kernel."""
-        by_user: dict[int, list[Suspect]] = {}
-        for worker in workers:
-            by_user.setdefault(IN_HEADER.read(worker.request).uid, []).append(worker)
-        return {
-            uid
-            for uid, found in by_user.items()
-            if len(found) >= number and sum(is_copying(one.thread) for one in found) >= number
-        }
+        many = {uid for uid, count in self._users(workers).items() if count >= number}
+        suspects = [worker for worker in workers if self._seen[worker].uid in many]
+        copies = self._users(worker for worker in suspects if self._copies(worker))
+        return {uid for uid, count in copies.items() if count >= number}
+
+
+def _serves(worker: Suspect) -> tuple[int, int]:
+    """The request, and its user."""
+    header = IN_HEADER.read(worker.request)
+    return header.unique, header.uid
