@@ -1,6 +1,7 @@
 """The status files of a real node: under load, as programs read them, and that nobody waits."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from cuse_crypto.status.client import Tree
 from cuse_crypto.status.streams import ROOM
 from cuse_crypto.status.wishes import WishError, Wishes
 from tests.conftest import Service, StartDevice, eventually, fresh_name, start
+from tests.dying import SHA256, File, Memory
 
 FILES = ["counters", "info", "metrics", "sessions", "trace"]
 KEY, MAC_KEY = bytes(range(100, 116)), b"a key that no file may show"
@@ -276,6 +278,18 @@ def test_the_trace_of_a_known_program(shared: Service, node_kind: str) -> None:
     if node_kind == "cuse":
         pattern = pattern.replace("0x4004636a, 0x", "0x4004636a, 0x")
     assert re.fullmatch(pattern, "\n".join(traced)), "\n".join(traced)
+
+
+def test_an_asynchronous_hash_is_traced(shared: Service) -> None:
+    """No memory of the caller is written while it is submitted."""
+    file, data, digest = File(shared.path), Memory(bytes(64)), Memory(bytes(32))
+    with reading(tree_of(shared) / "trace", "cat"):
+        ses = file.session(mac=SHA256)
+        job = crypt_op(ses=ses, len=64, src=data.address, mac=digest.address)
+        file.ioctl("CIOCASYNCCRYPT", job)
+        file.ioctl("CIOCASYNCFETCH", job)
+    os.close(file.fd)
+    assert bytes(digest) == hashlib.sha256(bytes(64)).digest()
 
 
 def traced_lines(service: Service) -> list[str]:

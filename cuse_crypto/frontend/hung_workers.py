@@ -2,11 +2,15 @@
 
 The fast path keeps no account of what it does, so it is looked at from outside. A worker hangs
 when it has served the same request for LOOKS ticks, has not been waiting for the back end at any of
-them, and the kernel says that it copies; or when it waits for a session whose operation hangs so.
+them, and the kernel says that it copies. It counts as such until that request is done, for more
+pages like that may follow. It hangs, too, when it waits for a session whose operation hangs so.
+
+One that has waited as long for a session whose operation goes on *waits*: no memory is the reason,
+but it serves nobody else.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from cuse_crypto.abi.structs import crypt_op
@@ -14,7 +18,7 @@ from cuse_crypto.frontend.files import OpenFiles, lock_waiters
 from cuse_crypto.frontend.marshal import ARGUMENT
 from cuse_crypto.frontend.turns import HUNG
 from cuse_crypto.fuse import protocol
-from cuse_crypto.fuse.protocol import IN_HEADER, fuse_in_header, layouts
+from cuse_crypto.fuse.protocol import IN_HEADER, layouts
 from cuse_crypto.layout import Layout
 from cuse_crypto.linux.proc import is_copying
 
@@ -31,8 +35,6 @@ class Exchange(Protocol):
 
     waiting: bool
     """For the back end."""
-    requests: int
-    """So many have been made of it."""
 
 
 class Suspect(Protocol):
@@ -59,16 +61,16 @@ class Copy(NamedTuple):
     """A request that was being served without the back end at some tick."""
 
     unique: int
-    requests: int
     caller: Caller
     """Read with ``unique``: what the worker serves later may be another user's."""
-    looks: int = 1
+    looks: int
     """So many ticks in a row."""
+    hangs: bool = False
 
 
 class Hung(NamedTuple):
     """What was found: workers by user; those of them that have begun a turn; users with too many
-    slow copies; and the callers.
+    slow copies; the callers; and the workers by user that wait for a session.
     """
 
     by_user: Counter[int]
@@ -76,6 +78,7 @@ class Hung(NamedTuple):
     slow: set[int]
     callers: dict[int, Caller]
     """By the request's ``unique``."""
+    waits: Counter[int]
 
 
 class HungWorkers:
@@ -91,23 +94,36 @@ class HungWorkers:
         """What hangs now."""
         seen, self._seen = self._seen, {}
         for worker in list(self._workers):
-            if worker.serving and not worker.queue.waiting:
-                header, requests = IN_HEADER.read(worker.request), worker.queue.requests
-                now, before = Copy(header.unique, requests, _caller(header)), seen.get(worker)
-                same = before is not None and before[:3] == now[:3]
-                self._seen[worker] = (
-                    now._replace(looks=before.looks + 1) if before and same else now
-                )
+            if not worker.serving:
+                continue
+            now, before = _serves(worker), seen.get(worker)
+            same = before if before and before[:2] == now else Copy(*now, 0)
+            if same.hangs or not worker.queue.waiting:
+                self._seen[worker] = same._replace(looks=same.looks + 1)
         late = [worker for worker, copy in self._seen.items() if copy.looks > LOOKS]
-        copying = [worker for worker in late if is_copying(worker.thread)]
-        hung = copying + self._behind(copying, late)
-        return self._found(hung)
+        copying = [worker for worker in late if self._hangs(worker)]
+        waiting = [(worker, lock_waiters.get(worker.thread)) for worker in late]
+        behind = self._behind(copying, waiting)
+        waits = [worker for worker, one in waiting if one and worker not in behind]
+        return self._found(copying + behind, waits)
 
-    def _behind(self, copying: Sequence[Suspect], late: Sequence[Suspect]) -> list[Suspect]:
+    def _hangs(self, worker: Suspect) -> bool:
+        copy = self._seen[worker]
+        self._seen[worker] = copy = copy._replace(hangs=copy.hangs or self._copies(worker))
+        return copy.hangs
+
+    def _copies(self, worker: Suspect) -> bool:
+        """By the word of the kernel, and for the caller that was seen: it may be at another one's
+        request by now.
+        """
+        return is_copying(worker.thread) and _serves(worker) == self._seen[worker][:2]
+
+    def _behind(
+        self, copying: Sequence[Suspect], waiting: Sequence[tuple[Suspect, object]]
+    ) -> list[Suspect]:
         """Those that wait for the session of one that hangs in a copy."""
         sessions = [self._session(worker) for worker in copying]
-        waits = [(worker, lock_waiters.get(worker.thread)) for worker in late]
-        return [worker for worker, one in waits if one and any(one is other for other in sessions)]
+        return [worker for worker, one in waiting if one and any(one is it for it in sessions)]
 
     def _session(self, worker: Suspect) -> object:
         """The session that its ioctl is about, if it is an operation."""
@@ -118,16 +134,17 @@ class HungWorkers:
         ses = int.from_bytes(request[_SESSION : _SESSION + 4], "little")
         return file.sessions.get(ses) if file else None
 
-    def _found(self, hung: Sequence[Suspect]) -> Hung:
-        by_user: Counter[int] = Counter()
+    def _found(self, hung: Sequence[Suspect], waits: Sequence[Suspect]) -> Hung:
         in_turn: Counter[int] = Counter()
         callers: dict[int, Caller] = {}
         for worker in hung:
             copy = self._seen[worker]
-            by_user[copy.caller.uid] += 1
             in_turn[copy.caller.uid] += worker.turn is not None
             callers[copy.unique] = copy.caller
-        return Hung(by_user, in_turn, self._slow(), callers)
+        return Hung(self._users(hung), in_turn, self._slow(), callers, self._users(waits))
+
+    def _users(self, workers: Iterable[Suspect]) -> Counter[int]:
+        return Counter(self._seen[worker].caller.uid for worker in workers)
 
     def _slow(self) -> set[int]:
         """Users to be restricted before a worker counts as one that hangs: with HUNG copies that
@@ -140,15 +157,13 @@ class HungWorkers:
 
     def _users_with(self, number: int, workers: Sequence[Suspect]) -> set[int]:
         """Users for whom so many of the workers copy, by the word of the kernel."""
-        by_user: dict[int, list[Suspect]] = {}
-        for worker in workers:
-            by_user.setdefault(self._seen[worker].caller.uid, []).append(worker)
-        return {
-            uid
-            for uid, found in by_user.items()
-            if len(found) >= number and sum(is_copying(one.thread) for one in found) >= number
-        }
+        many = {uid for uid, count in self._users(workers).items() if count >= number}
+        suspects = [worker for worker in workers if self._seen[worker].caller.uid in many]
+        copies = self._users(worker for worker in suspects if self._copies(worker))
+        return {uid for uid, count in copies.items() if count >= number}
 
 
-def _caller(header: fuse_in_header) -> Caller:
-    return Caller(header.pid, header.uid)
+def _serves(worker: Suspect) -> tuple[int, Caller]:
+    """The request, and its caller."""
+    header = IN_HEADER.read(worker.request)
+    return header.unique, Caller(header.pid, header.uid)

@@ -273,9 +273,8 @@ class Server:
         for uid in found.by_user.keys() - turns.restricted.keys():
             log.warning("uid %d: memory that does not come holds a worker", uid, extra={"uid": uid})
         self.hung = found.callers
-        self.crew.replace(min(found.by_user.total(), self._most_hung))
-        if found.by_user or found.slow or turns.restricted:
-            now = time.monotonic()
-            for message in turns.update(found.by_user, found.in_turn, found.slow, now):
-                self.crew.carry(partial(Worker.serve_later, message=message, in_turn=True))
+        by_user, in_turn, slow, _, waits = found
+        self.crew.replace(min(by_user.total() + waits.total(), self._most_hung))
+        for message in turns.update(by_user, in_turn, slow, time.monotonic(), waits):
+            self.crew.carry(partial(Worker.serve_later, message=message, in_turn=True))
         return bool(turns.restricted) or any(worker.serving for worker in self._workers)

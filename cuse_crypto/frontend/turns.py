@@ -8,7 +8,8 @@ one of a file system whose server does not answer, or of a userfaultfd, and no c
 advance. A user is *restricted* while that happens to its ioctls, and PENALTY seconds longer. While
 any user is, nothing goes by the fast path, which counts nothing:
 
-    free         ``most`` at once; half of that for each user in whose memory workers hang now
+    free         ``most`` at once; half of that for each user in whose memory workers hang now, or
+                 whose ioctls wait for a session
     restricted   all restricted users together have ``shared`` workers, in rotation; a user with
                  HUNG workers that hang begins nothing
 
@@ -21,7 +22,7 @@ crash leaves nothing: the successor finds out again.
 import errno
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cuse_crypto.fuse.protocol import IN_HEADER
 
@@ -50,6 +51,8 @@ class Turns:
         self._busy: Counter[int] = Counter()
         self._hung: Mapping[int, int] = {}
         self._hung_in_turn: Counter[int] = Counter()
+        self._holding = 0
+        """Users whose ioctls hold workers, and do nothing there."""
         self._waiting: dict[int, dict[int, bytes]] = {}
         """Messages by user and ``unique``, the longest waiting first."""
         self._bytes: Counter[int] = Counter()
@@ -94,20 +97,27 @@ class Turns:
         return uid in self._hung
 
     def update(
-        self, hung: Mapping[int, int], in_turn: Counter[int], slow: set[int], now: float
+        self,
+        hung: Mapping[int, int],
+        in_turn: Counter[int],
+        slow: set[int],
+        now: float,
+        waits: Collection[int] = (),
     ) -> list[bytes]:
         """What the watchdog sees: by user, workers that hang, and those among them that have begun
-        a turn; users with too many slow copies. Returns what may be done now: its turn has begun.
+        a turn; users with too many slow copies; users whose ioctls wait for a session. Returns
+        what may be done now: its turn has begun.
         """
         with self._lock:
             self._hung, self._hung_in_turn = hung, in_turn
+            self._holding = len({*hung, *waits})
             self.restricted.update(dict.fromkeys({*hung, *slow}, now + PENALTY))
             for uid in [uid for uid, until in self.restricted.items() if until <= now]:
                 del self.restricted[uid]
             return list(iter(self._next, None))
 
     def _may_begin(self, uid: int) -> bool:
-        if self._busy.get(uid, 0) >= max(1, self.most >> len(self._hung)):
+        if self._busy.get(uid, 0) >= max(1, self.most >> self._holding):
             return False
         if uid not in self.restricted:
             return True

@@ -178,7 +178,7 @@ class Watch:
 
     def touched(self, hop: int, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """Memory of the caller has been copied: these addresses and bytes."""
-        if self._request is None:
+        if self._request is None or not pieces:
             return
         self._keep_structure(self._request.body, hop, *pieces[-1])
         secret, wants = self._secret_addresses(self._request.body), self._wants

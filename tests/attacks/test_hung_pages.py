@@ -158,6 +158,36 @@ def test_many_threads_and_users(
     eventually(lambda: bystander(path).first < PROMPT and threads_of(device) < 30)
 
 
+@pytest.mark.parametrize(("users", "threads"), [(8, 15)])
+def test_operations_that_go_on_slowly(
+    warm_device: Service,
+    hang: Callable[..., Attacker],
+    bystander: Callable[..., Latency],
+    users: int,
+    threads: int,
+) -> None:
+    """Each part of them is done in time; threads of the same user wait for their session."""
+    path = warm_device.path
+    attackers = [hang(path, "slow", threads, ATTACKER - 10 - user) for user in range(users)]
+    assert bystander(path).first < PROMPT
+    assert bystander(path, 500).first < PROMPT
+    for one in attackers:
+        one.close()
+    device = warm_device.child("device")
+    eventually(lambda: bystander(path).first < PROMPT and threads_of(device) < 30)
+
+
+def test_callers_that_die_while_they_wait_are_not_logged(
+    warm_device: Service, hang: Callable[..., Attacker], bystander: Callable[..., Latency]
+) -> None:
+    attacker = hang(warm_device.path, "lock")
+    # The server of its file system ends with it, and the others find their memory gone.
+    attacker.close()
+    assert bystander(warm_device.path, 500).first < PROMPT
+    warm_device.stop()
+    assert "caller memory" not in warm_device.said()
+
+
 @pytest.mark.parametrize("where", ["source", "destination"])
 def test_a_killed_front_end_is_succeeded(
     warm_device: Service,

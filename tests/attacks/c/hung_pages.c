@@ -4,7 +4,8 @@
  * file system of its own, as fusermount3(1) would mount it for the user, whose server does not
  * answer READ. Each thread has one page of a file there, and gives it to the device as WHERE:
  * source, destination, iv, key, mac, aad or lock. With "lock" the first thread hangs with a session,
- * and all others wait for that session.
+ * and all others wait for that session. With "slow" they do, too, and its memory comes: of each
+ * mebibyte one page, after SLOW.
  *
  * Started by root, for the mount. Prints "hanging N" once N threads are in their ioctl. A line on
  * standard input has the server answer; then a line "N done" follows. Killed, it leaves the server.
@@ -31,6 +32,8 @@
 
 #define PAGE 4096u
 #define MOST 1024
+#define SLOW 50000 /* us */
+#define PARTS 128
 
 static int channel, file;
 static volatile sig_atomic_t gives;
@@ -100,7 +103,9 @@ static void answer(struct fuse_in_header *in)
         reply(in->unique, 0, &opened, sizeof(opened));
         break;
     case FUSE_READ:
-        if (gives)
+        if (strcmp(where, "slow") == 0)
+            usleep(SLOW);
+        if (gives || strcmp(where, "slow") == 0)
             reply(in->unique, 0, page, PAGE);
         else if (waiters < MOST)
             waiting[waiters++] = in->unique;
@@ -169,8 +174,10 @@ static uint32_t new_session(int fd, void *page)
     static uint8_t key[32];
     struct session_op op = {.keylen = 16, .key = key};
 
-    op.cipher = is("aad") ? CRYPTO_AES_GCM : is("mac") ? 0 : CRYPTO_AES_CBC;
-    if (is("mac"))
+    op.cipher = is("aad") ? CRYPTO_AES_GCM : CRYPTO_AES_CBC;
+    if (is("mac") || is("slow"))
+        op.cipher = 0;
+    if (op.cipher == 0)
         op.mac = CRYPTO_SHA1;
     if (is("key"))
         op.key = page;
@@ -201,6 +208,24 @@ static int operate(int fd, uint32_t ses, void *page)
     return ioctl(fd, CIOCCRYPT, &op);
 }
 
+/* A hash, in parts of a mebibyte, each with a page that is slow. */
+static int operate_slowly(int fd, uint32_t ses, size_t index)
+{
+    const int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    uint8_t *src = mmap(NULL, PARTS << 20, PROT_READ | PROT_WRITE, kind, -1, 0), digest[20];
+    struct crypt_op op = {.ses = ses, .len = PARTS << 20, .src = src, .mac = digest};
+
+    for (size_t part = 0; part < PARTS; part++) {
+        off_t at = (index * PARTS + part) % MOST * PAGE;
+        void *page = src + (part << 20);
+
+        if (mmap(page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, at) != page)
+            fail("mmap");
+        madvise(page, PAGE, MADV_RANDOM);
+    }
+    return ioctl(fd, CIOCCRYPT, &op);
+}
+
 static int shared_fd;
 static uint32_t shared_session;
 
@@ -221,7 +246,10 @@ static void *call(void *number)
     if (page == MAP_FAILED)
         fail("mmap");
     madvise(page, PAGE, MADV_RANDOM);
-    if (is("lock")) {
+    if (is("slow")) {
+        count(&begun);
+        operate_slowly(fd, ses, index);
+    } else if (is("lock")) {
         count(&begun);
         operate(fd, ses, index ? NULL : page);
     } else {
@@ -256,7 +284,7 @@ int main(int count, char **words)
     if (mount("hung", "/mnt", "tmpfs", 0, "mode=755"))
         fail("mount /mnt");
     server = mount_file_system(atoi(words[2]));
-    if (is("lock")) {
+    if (is("lock") || is("slow")) {
         shared_fd = open(device, O_RDWR | O_CLOEXEC);
         shared_session = new_session(shared_fd, NULL);
     }
