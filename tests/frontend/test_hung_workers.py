@@ -41,5 +41,11 @@ def test_a_worker_that_goes_on_to_another_user(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(hung_workers, "is_copying", goes_on)
     hung = found.look()
-    assert hung.by_user == {1: 1}
-    assert hung.callers == {2: Caller(11, 1)}
+    assert not hung.by_user, "neither the one that goes on nor the next one hangs"
+    assert not hung.callers
+    monkeypatch.setattr(hung_workers, "is_copying", lambda thread: True)
+    for _ in range(LOOKS):
+        hung = found.look()
+    hung = found.look()
+    assert hung.by_user == {2: 1}
+    assert hung.callers == {4: Caller(12, 2)}
