@@ -155,7 +155,9 @@ class Worker(Inode):
                 queue.longest = 0
             needless = needless + 1 if readers else 0
             if needless > PATIENCE or len(readers) > 1:
-                needless, self.serving, awake = 0, False, crew.rest(self._bed)
+                # Whoever rests would be taken for one that still serves its last request.
+                needless, self.serving = 0, False
+                awake = crew.rest(self._bed)
         return True
 
     def _serve_in_turn(self, size: int, known: bool = False) -> None:
