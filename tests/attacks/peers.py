@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from cuse_crypto.cli import authority
 from cuse_crypto.frontend.queue import BackendGone, Queue
@@ -59,10 +59,14 @@ class Pki:
 class Target:
     """A back end under attack."""
 
+    started: ClassVar[list["Target"]] = []
+    """All that have been started, for whoever has to end them."""
+
     def __init__(self, listen: str, *words: str) -> None:
         self.service: Service = start("backend", "--listen", listen, "--engine", "openssl", *words)
         self.address = Address.parse(self.service.ready.split()[1])
         self.pid = self.service.process.pid
+        self.started.append(self)
 
     @property
     def usage(self) -> Usage:

@@ -46,6 +46,16 @@ SAME = b"s" * 16
 """A guest that two claim to be."""
 
 
+@pytest.fixture(autouse=True)
+def no_back_end_is_left() -> Iterator[None]:
+    """Also where a test fails before it ends its own."""
+    before = len(Target.started)
+    yield
+    for target in Target.started[before:]:
+        target.service.stop()
+    del Target.started[before:]
+
+
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return Pki(tmp_path_factory.mktemp("peers") / "pki")
