@@ -13,7 +13,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from cuse_crypto.errors import Failure
-from cuse_crypto.hardening import kernel, privileges
+from cuse_crypto.hardening import privileges
+from cuse_crypto.linux import credentials, mounts
+from cuse_crypto.linux.libc import checked, libc, syscall
 
 DEV = Path("/dev")
 HOST = DEV / ".host"
@@ -21,28 +23,22 @@ HOST = DEV / ".host"
 PTMX = "ptmx"
 """It looks for its file system beside itself, and does not find that from another place."""
 STATUS = Path("/proc/self/status")
-MOUNTS = Path("/proc/self/mountinfo")
 
 # linux/sched.h, sys/mount.h
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
-MNT_DETACH = 0x2
-_PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
+_PLAIN = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 
 # asm-generic/unistd.h, fcntl.h, linux/mount.h
-SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
+SYS_OPEN_TREE = 428
 AT_FDCWD = -100
 CLONE_ALL = 0x1 | 0x8000 | os.O_CLOEXEC
-FROM_DESCRIPTOR = 0x4
 
 CLONE_SETTING = Path("/proc/sys/kernel/unprivileged_userns_clone")
 APPARMOR_SETTING = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 COUNT_SETTING = Path("/proc/sys/user/max_user_namespaces")
 MOUNTS_SETTING = Path("/proc/sys/user/max_mnt_namespaces")
 YAMA_SETTING = Path("/proc/sys/kernel/yama/ptrace_scope")
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter() -> None:
@@ -65,14 +61,14 @@ def enter() -> None:
 
 def _is_enough() -> bool:
     """Root as it is: it may mount, and reach the memory of all."""
-    needed = privileges.CAP_SYS_ADMIN, privileges.CAP_SYS_PTRACE
+    needed = credentials.CAP_SYS_ADMIN, credentials.CAP_SYS_PTRACE
     return os.geteuid() == 0 and all(privileges.has(one) for one in needed)
 
 
 def _enter_user_namespace(uid: int, gid: int) -> None:
     """One in which these are the only user and group."""
     # user_namespaces(7): since Linux 5.12, and nothing would be left of it in there.
-    lacks_setfcap = uid == 0 and not privileges.has(privileges.CAP_SETFCAP)
+    lacks_setfcap = uid == 0 and not privileges.has(credentials.CAP_SETFCAP)
     with _refusals("user namespace"):
         unshare(CLONE_NEWUSER)
     try:
@@ -104,12 +100,11 @@ def private_dev(without: Collection[str]) -> None:
         kinds = {entry.name: _kind(entry) for entry in entries}
     served = _served()
     with _refusals("/dev of its own"):
-        host = kernel.checked(_libc.syscall(SYS_OPEN_TREE, AT_FDCWD, _path(DEV), CLONE_ALL))
+        host = syscall(SYS_OPEN_TREE, AT_FDCWD, _path(DEV), CLONE_ALL)
         mode = 0o755 if os.geteuid() == 0 else 0o555
         mount("tmpfs", DEV, "tmpfs", _PLAIN, f"mode={mode:o},size=1m")
         HOST.mkdir()
-        target = AT_FDCWD, _path(HOST), FROM_DESCRIPTOR
-        kernel.checked(_libc.syscall(SYS_MOVE_MOUNT, host, b"", *target))
+        mounts.attach(host, HOST)
     os.close(host)
     for name in kinds.keys() - {*without, HOST.name}:
         # It may be gone meanwhile, as devices that are unplugged are.
@@ -127,7 +122,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 def _served() -> set[str]:
     """The names of mounted nodes and their like (proc_pid_mountinfo(5))."""
-    lines = map(str.split, MOUNTS.read_text().splitlines())
+    lines = map(str.split, mounts.MOUNTS.read_text().splitlines())
     return {Path(line[4]).name for line in lines if line[line.index("-") + 1].startswith("fuse.")}
 
 
@@ -215,7 +210,7 @@ def _name(path: Path) -> str:
 
 def unshare(flags: int) -> None:
     """OSError where the kernel says no."""
-    kernel.checked(_libc.unshare(flags))
+    checked(libc.unshare(flags))
 
 
 def mount(
@@ -223,12 +218,12 @@ def mount(
 ) -> None:
     """mount(2)"""
     words = source.encode(), _path(target), kind.encode()
-    kernel.checked(_libc.mount(*words, ctypes.c_ulong(flags), options.encode()))
+    checked(libc.mount(*words, ctypes.c_ulong(flags), options.encode()))
 
 
 def unmount(path: str | Path) -> None:
     """Also what somebody still uses, whom it stays with."""
-    kernel.checked(_libc.umount2(_path(path), MNT_DETACH))
+    checked(libc.umount2(_path(path), mounts.MNT_DETACH))
 
 
 def _path(path: str | Path) -> bytes:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cuse_crypto/fuse":     FOUNDATION | {"cuse_crypto.fuse", "cuse_crypto.linux"},
     "cuse_crypto/wire":     FOUNDATION | {"cuse_crypto.wire"},
     "cuse_crypto/linux":    FOUNDATION | {"cuse_crypto.linux"},
-    "cuse_crypto/namespaces.py": FOUNDATION | {"cuse_crypto.hardening"},
+    "cuse_crypto/namespaces.py": FOUNDATION | {"cuse_crypto.hardening", "cuse_crypto.linux"},
     "cuse_crypto/hardening": FOUNDATION | {"cuse_crypto.linux", "cuse_crypto.hardening"},
     "cuse_crypto/frontend": FOUNDATION | LANGUAGES | BOARD | {"cuse_crypto.frontend",
                                                       "cuse_crypto.linux",

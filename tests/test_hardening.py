@@ -19,8 +19,10 @@ import pytest
 from cuse_crypto.cli import sandbox
 from cuse_crypto.errors import Failure
 from cuse_crypto.frontend.arena import Arena
-from cuse_crypto.hardening import caretaker, kernel, privileges, secrets, system_calls
+from cuse_crypto.hardening import caretaker, privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import PREFERRED, Identity
+from cuse_crypto.linux import credentials
+from cuse_crypto.linux.libc import checked
 from cuse_crypto.wire.area import Area
 from tests.conftest import Service, StartDevice, children, eventually, fresh_name, start
 from tests.test_cli import one_line, run
@@ -105,7 +107,7 @@ def test_the_back_end_of_up(busy: Service) -> None:
     for thread in threads:
         assert thread["Uid"].split() == [str(uid)] * 4
         assert thread["Groups"] == ""
-        assert capabilities(thread) in (0, 1 << privileges.CAP_IPC_LOCK)
+        assert capabilities(thread) in (0, 1 << credentials.CAP_IPC_LOCK)
         assert capabilities(thread, "CapBnd") == 0
         assert thread["NoNewPrivs"] == "1"
         assert thread["Seccomp"] == "2"
@@ -117,14 +119,14 @@ def test_the_back_end_of_up(busy: Service) -> None:
 def test_the_front_end_of_up(busy: Service) -> None:
     pid = busy.child("device")
     wanted = sum(1 << number for number in privileges.CALLERS)
-    optional = 1 << privileges.CAP_IPC_LOCK | 1 << privileges.CAP_SYS_ADMIN
+    optional = 1 << credentials.CAP_IPC_LOCK | 1 << credentials.CAP_SYS_ADMIN
     threads = status(pid)
     assert len(threads) > 2
     for thread in threads:
         assert capabilities(thread) & ~optional == wanted == capabilities(thread, "CapEff") & wanted
         assert capabilities(thread, "CapBnd") == 0
         # An upgraded program has them too, and mounts the status files.
-        mounting = 1 << privileges.CAP_SYS_ADMIN
+        mounting = 1 << credentials.CAP_SYS_ADMIN
         assert capabilities(thread, "CapInh") == capabilities(thread) | mounting
         assert thread["NoNewPrivs"] == "1"
     assert core_limit(pid) == ["0", "0"]
@@ -151,7 +153,7 @@ def test_root_without_privileges(start_up: StartDevice) -> None:
     service = start_up("--user", "root", "--engine", "null")
     (thread, *_) = status(service.child("backend"))
     assert thread["Uid"].split()[0] == "0"
-    assert capabilities(thread) & ~(1 << privileges.CAP_IPC_LOCK) == 0
+    assert capabilities(thread) & ~(1 << credentials.CAP_IPC_LOCK) == 0
     assert service.stop() == 0
 
 
@@ -234,7 +236,7 @@ def test_root_of_a_user_namespace(tmp_path: Path) -> None:
     """It may not become anybody, and need not."""
 
     def serve() -> object:
-        kernel.checked(ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER))
+        checked(ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER))
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         identity, remark = sandbox.identity_for(None, sandbox.Needs())
@@ -319,8 +321,8 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "setuid": lambda: os.setuid(0),
     "kill": lambda: os.kill(os.getppid(), 0),
     "mkdir": lambda: os.mkdir("/tmp/never"),
-    "dumpable": lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 1),
-    "ptrace": lambda: kernel.checked(ctypes.CDLL(None, use_errno=True).ptrace(16, 1, 0, 0)),
+    "dumpable": lambda: credentials.prctl(credentials.PR_SET_DUMPABLE, 1),
+    "ptrace": lambda: checked(ctypes.CDLL(None, use_errno=True).ptrace(16, 1, 0, 0)),
     "a terminal's input": lambda: __import__("fcntl").ioctl(0, 0x5412, b"x"),
 }
 

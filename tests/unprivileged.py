@@ -15,7 +15,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cuse_crypto import namespaces
-from cuse_crypto.hardening import kernel
+from cuse_crypto.linux import credentials
+from cuse_crypto.linux.libc import checked
 from tests.conftest import PROJECT
 
 UID = 54321
@@ -45,7 +46,7 @@ def main() -> None:
     _open_fuse(options.fuse)
     _open({*options.open, PROJECT, Path(sys.prefix), Path(sys.base_prefix)})
     for number in options.without:
-        kernel.prctl(kernel.PR_CAPBSET_DROP, number)
+        credentials.prctl(credentials.PR_CAPBSET_DROP, number)
     if options.namespaces is None:
         os.setgroups([])
         os.setresgid(options.uid, options.uid, options.uid)
@@ -102,8 +103,8 @@ def _forbid(names: Collection[str]) -> None:
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ALLOW)))
     for name in names:
         number = library.seccomp_syscall_resolve_name(name.encode())
-        kernel.checked(library.seccomp_rule_add(context, ctypes.c_uint32(ERRNO_EPERM), number, 0))
-    kernel.checked(library.seccomp_load(context))
+        checked(library.seccomp_rule_add(context, ctypes.c_uint32(ERRNO_EPERM), number, 0))
+    checked(library.seccomp_load(context))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn
 from cuse_crypto import namespaces
 from cuse_crypto.errors import Failure
 from cuse_crypto.hardening import privileges
+from cuse_crypto.linux import credentials
 
 READY, FAILED = b"ready\n", b"failed\n"
 """What the first guard says, once; FAILED when a line that says why has been written already."""
@@ -106,7 +107,7 @@ class Guards:
         os.close(write)
         first = Process.of("guard", os.getpid())
         second = Process.of("guard", forked(lambda: self._second(first), self._say, self._said))
-        privileges.keep({privileges.CAP_KILL, privileges.CAP_SYS_PTRACE})
+        privileges.keep({credentials.CAP_KILL, credentials.CAP_SYS_PTRACE})
         self._first(second)
         second.send(signal.SIGKILL)
         os._exit(0)
@@ -137,7 +138,7 @@ class Guards:
         return os.read(self._said, 4096).startswith(b"ready: ")
 
     def _second(self, first: Process) -> None:
-        privileges.keep({privileges.CAP_KILL, privileges.CAP_SYS_PTRACE})
+        privileges.keep({credentials.CAP_KILL, credentials.CAP_SYS_PTRACE})
         self._started = True
         ended([first])
         sys.stderr.write("cuse-crypto run: its guard was killed; everything is ended\n")

@@ -269,11 +269,11 @@ def follow_parent(parent: int) -> int:
 
     To be repeated after a change of user, which the kernel forgets it for.
     """
-    from cuse_crypto.hardening import kernel
+    from cuse_crypto.linux import credentials
 
     if not parent:
         return 0
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
+    credentials.prctl(credentials.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(1)
     return parent

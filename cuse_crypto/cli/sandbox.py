@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cuse_crypto.errors import Failure
 from cuse_crypto.hardening import privileges, secrets, system_calls
 from cuse_crypto.hardening.identity import Identity
-from cuse_crypto.linux import landlock
+from cuse_crypto.linux import credentials, landlock
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def confine_back_end(identity: Identity | None, needs: Needs, sandbox: bool) -> 
     """Nothing but to compute for who connects, from now on."""
     # The interpreter's files may be closed to that user, too.
     _load_what_comes_late()
-    locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
+    locking = [credentials.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
     if sandbox:
         privileges.keep({*locking, *privileges.CHANGE_USER})
     if identity:
@@ -95,11 +95,11 @@ def _load_what_comes_late() -> None:
 
 def confine_front_end(sandbox: bool, *, mounted: bool) -> None:
     """Nothing but to reach callers' memory, and to take a ``mounted`` node down."""
-    locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
+    locking = [credentials.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
     if sandbox:
-        unmounting = [privileges.CAP_SYS_ADMIN] * mounted
+        unmounting = [credentials.CAP_SYS_ADMIN] * mounted
         kept = {*locking, *privileges.CALLERS, *unmounting}
         # An upgraded program mounts the status files again.
-        privileges.keep(kept, through_exec={*kept, privileges.CAP_SYS_ADMIN})
+        privileges.keep(kept, through_exec={*kept, credentials.CAP_SYS_ADMIN})
         secrets.no_new_code()
     secrets.no_dump()

@@ -8,7 +8,8 @@ import os
 import signal
 from typing import NoReturn
 
-from cuse_crypto.hardening import kernel, privileges
+from cuse_crypto.hardening import privileges
+from cuse_crypto.linux import credentials
 
 
 def start(descriptor: int) -> None:
@@ -33,7 +34,7 @@ def _live(descriptor: int, parent: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     # Before the next line, which a change of capabilities may undo.
     privileges.keep()
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    credentials.prctl(credentials.PR_SET_PDEATHSIG, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(nothing, fd)

@@ -5,7 +5,9 @@ is written there from being executed.
 import logging
 import resource
 
-from cuse_crypto.hardening import kernel, privileges
+from cuse_crypto.hardening import privileges
+from cuse_crypto.linux import credentials
+from cuse_crypto.linux.libc import checked, libc
 
 log = logging.getLogger(__name__)
 
@@ -19,13 +21,13 @@ def no_dump() -> None:
     A change of user undoes the second.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    credentials.prctl(credentials.PR_SET_DUMPABLE, 0)
 
 
 def no_new_code() -> None:
     """No memory that is writable and executable, and none that becomes executable (Linux 6.3)."""
     try:
-        kernel.prctl(kernel.PR_SET_MDWE, kernel.PR_MDWE_REFUSE_EXEC_GAIN)
+        credentials.prctl(credentials.PR_SET_MDWE, credentials.PR_MDWE_REFUSE_EXEC_GAIN)
     except OSError as error:
         # EPERM: it has been done before, which systemd's MemoryDenyWriteExecute is not.
         log.debug("memory may become executable: %s; it takes Linux 6.3", error.strerror)
@@ -38,9 +40,9 @@ def no_swap() -> bool:
     not be locked.
     """
     unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
-    able = privileges.has(privileges.CAP_IPC_LOCK) and not privileges.in_user_namespace()
+    able = privileges.has(credentials.CAP_IPC_LOCK) and not privileges.in_user_namespace()
     if not (unlimited or able):
         log.debug("memory may be swapped out, keys too: no CAP_IPC_LOCK, and a limit (ulimit -l)")
         return False
-    kernel.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
+    checked(libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
     return True

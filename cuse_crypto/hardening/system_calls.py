@@ -16,7 +16,7 @@ import termios
 from collections.abc import Collection
 from typing import Any
 
-from cuse_crypto.hardening import kernel
+from cuse_crypto.linux import credentials
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ LIBRARY = "libseccomp.so.2"
 # linux/sched.h
 CLONE_THREAD, CLONE_NEW = 0x00010000, 0x7E020080
 """The second are all kinds of namespaces."""
-_PRCTL = kernel.PR_SET_PDEATHSIG, kernel.PR_SET_NAME
+_PRCTL = credentials.PR_SET_PDEATHSIG, credentials.PR_SET_NAME
 _FCNTL = (
     fcntl.F_DUPFD,
     fcntl.F_DUPFD_CLOEXEC,

@@ -8,12 +8,14 @@ import struct
 from cuse_crypto.linux.libc import checked, libc
 
 CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_PTRACE = 1, 5, 6, 7, 19
-CAP_SYS_ADMIN = 21
+CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SETFCAP = 14, 21, 31
 # linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
-PR_SET_NO_NEW_PRIVS = 38
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_SET_MDWE = 24, 38, 47, 65
+PR_CAP_AMBIENT_CLEAR_ALL, PR_MDWE_REFUSE_EXEC_GAIN = 4, 1
 _VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
 _DATA = struct.Struct("=6I")
+"""Effective, permitted and inheritable ones, 0 to 31, then the same of 32 to 63."""
 _CLONE_NEWUSER = 0x10000000
 _SETGROUPS = "/proc/self/setgroups"
 
@@ -31,19 +33,18 @@ def bits(*capabilities: int) -> int:
 
 
 def permitted() -> int:
-    """The capabilities of this process, as bits."""
+    """The capabilities of this thread, as bits."""
     data = ctypes.create_string_buffer(_DATA.size)
     checked(libc.capget(_VERSION_3, data))
     _, low, _, _, high, _ = _DATA.unpack(data.raw)
     return int(low | high << 32)
 
 
-def set_capabilities(permitted: int, effective: int) -> None:
-    """Of this thread, as bits; none is inheritable."""
-    low, high = (
-        [word >> shift & 0xFFFFFFFF for word in (effective, permitted)] for shift in (0, 32)
-    )
-    checked(libc.capset(_VERSION_3, _DATA.pack(*low, 0, *high, 0)))
+def set_capabilities(permitted: int, effective: int, inheritable: int = 0) -> None:
+    """Of this thread, as bits."""
+    words = effective, permitted, inheritable
+    halves = [word >> shift & 0xFFFFFFFF for shift in (0, 32) for word in words]
+    checked(libc.capset(_VERSION_3, _DATA.pack(*halves)))
 
 
 def become(

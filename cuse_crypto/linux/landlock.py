@@ -10,6 +10,8 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
+from cuse_crypto.linux.libc import syscall
+
 # linux/landlock.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
@@ -24,13 +26,11 @@ _RULESET = struct.Struct("=QQQ")
 _RULE = struct.Struct("=Qi")
 """landlock_path_beneath_attr, which is packed."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def version() -> int:
     """Of this kernel's Landlock; 0 where there is none."""
     try:
-        return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
+        return syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
     except OSError:
         return 0
 
@@ -50,13 +50,13 @@ def restrict(read: Collection[Path] = (), devices: Collection[Path] = ()) -> boo
     scopes = _ALL_SCOPES if known >= _SCOPES_SINCE else 0
     attributes = _RULESET.pack(rights, tcp, scopes)
     size = 24 if scopes else 16 if tcp else 8
-    rules = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
+    rules = syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     try:
         for path in read:
             _allow(rules, path, READ_FILE & rights)
         for path in devices:
             _allow(rules, path, (READ_FILE | WRITE_FILE | IOCTL_DEV) & rights)
-        _call(_RESTRICT_SELF, rules, 0)
+        syscall(_RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)
     return True
@@ -65,15 +65,6 @@ def restrict(read: Collection[Path] = (), devices: Collection[Path] = ()) -> boo
 def _allow(rules: int, path: Path, rights: int) -> None:
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        _call(_ADD_RULE, rules, _PATH_BENEATH, _RULE.pack(rights, fd), 0)
+        syscall(_ADD_RULE, rules, _PATH_BENEATH, _RULE.pack(rights, fd), 0)
     finally:
         os.close(fd)
-
-
-def _call(*arguments: object) -> int:
-    """syscall(2); OSError where the kernel says no."""
-    result = int(_libc.syscall(*arguments))
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result

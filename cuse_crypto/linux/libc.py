@@ -7,6 +7,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 """Functions of it set errno for ``checked``."""
 
 
+def syscall(number: int, *arguments: object) -> int:
+    """One that the C library has no function for; OSError where the kernel says no."""
+    return checked(int(libc.syscall(number, *arguments)))
+
+
 def checked(result: int) -> int:
     """The result of a function of the C library; OSError for a negative one."""
     if result < 0:

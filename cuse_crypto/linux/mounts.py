@@ -4,7 +4,6 @@ fsopen(2), fsconfig(2), fsmount(2) and move_mount(2), since Linux 5.2; umount(2)
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cuse_crypto.errors import Failure
+from cuse_crypto.linux.libc import checked, libc, syscall
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -25,8 +25,6 @@ _CLOEXEC = 1
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _FROM_DESCRIPTOR = 0x4
 _AT_FDCWD = -100
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Mount(NamedTuple):
@@ -63,12 +61,12 @@ def mount_type(path: Path) -> str | None:
 
 def unmount(path: Path, flags: int) -> None:
     """The topmost mount at ``path``, if there is one. Failure where the kernel says no."""
-    if not _libc.umount2(os.fspath(path).encode(), flags):
-        return
-    error = ctypes.get_errno()
-    # ENOENT and EINVAL: another process has unmounted it.
-    if error not in (errno.ENOENT, errno.EINVAL):
-        raise Failure(f"cannot unmount {path}: {os.strerror(error)}")
+    try:
+        checked(libc.umount2(os.fsencode(path), flags))
+    except OSError as error:
+        # ENOENT and EINVAL: another process has unmounted it.
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise Failure(f"cannot unmount {path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -77,13 +75,13 @@ def detached(kind: str, options: Mapping[str, str | None], flags: int) -> Iterat
 
     ``options``: None for those without a value; ``flags``: NOSUID and its like.
     """
-    context = _call(_FSOPEN, kind.encode(), _CLOEXEC)
+    context = syscall(_FSOPEN, kind.encode(), _CLOEXEC)
     try:
         for name, value in options.items():
             command = _SET_FLAG if value is None else _SET_STRING
-            _call(_FSCONFIG, context, command, name.encode(), value and value.encode(), 0)
-        _call(_FSCONFIG, context, _CREATE, None, None, 0)
-        mount = _call(_FSMOUNT, context, _CLOEXEC, flags)
+            syscall(_FSCONFIG, context, command, name.encode(), value and value.encode(), 0)
+        syscall(_FSCONFIG, context, _CREATE, None, None, 0)
+        mount = syscall(_FSMOUNT, context, _CLOEXEC, flags)
     finally:
         os.close(context)
     try:
@@ -94,13 +92,4 @@ def detached(kind: str, options: Mapping[str, str | None], flags: int) -> Iterat
 
 def attach(mount: int, path: Path) -> None:
     """At once, over whatever is at ``path``, which is no symbolic link that would be followed."""
-    _call(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _FROM_DESCRIPTOR)
-
-
-def _call(*arguments: object) -> int:
-    """syscall(2); OSError where the kernel says no."""
-    result = int(_libc.syscall(*arguments))
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    syscall(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _FROM_DESCRIPTOR)

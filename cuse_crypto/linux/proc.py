@@ -9,13 +9,14 @@ import os
 import platform
 from pathlib import Path
 
+from cuse_crypto.linux.task import status
+
 PROC = Path("/proc")
 
 # signal(7): what does not end a process that does not handle it: CHLD CONT STOP TSTP TTIN TTOU URG
 # WINCH. All others do.
 _HARMLESS = sum(1 << number - 1 for number in (17, 18, 19, 20, 21, 22, 23, 28))
 _KILL = 1 << 8
-_MASKS = "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"
 # asm/unistd.h: process_vm_readv and process_vm_writev.
 _COPIES = {"x86_64": (b"310", b"311"), "aarch64": (b"270", b"271")}.get(platform.machine(), ())
 
@@ -26,13 +27,22 @@ def is_dying(thread: int) -> bool:
     A tracer may withhold any signal but SIGKILL.
     """
     try:
-        status = status_of(thread)
+        found = status(thread)
     except OSError:
         return True
-    masks = {name: int(status.get(name, "0"), 16) for name in _MASKS}
-    pending = masks["SigPnd"] | masks["ShdPnd"]
-    survived = masks["SigBlk"] | masks["SigIgn"] | masks["SigCgt"] | _HARMLESS
-    return bool(pending & (_KILL if status.get("TracerPid", "0") != "0" else ~(survived & ~_KILL)))
+    pending = masks(found, b"SigPnd", b"ShdPnd")
+    if found.get(b"TracerPid", b"0") != b"0":
+        return bool(pending & _KILL)
+    survived = masks(found, b"SigBlk", b"SigIgn", b"SigCgt") | _HARMLESS
+    return bool(pending & ~(survived & ~_KILL))
+
+
+def masks(found: dict[bytes, bytes], *names: bytes) -> int:
+    """The signals in any of these lines of a ``task.status``, as bits."""
+    union = 0
+    for name in names:
+        union |= int(found.get(name, b"0"), 16)
+    return union
 
 
 def state(pid: int) -> str:
@@ -74,16 +84,9 @@ def copied_from(pid: int) -> set[int]:
 def uid_of(thread: int) -> int | None:
     """The effective uid of a thread; None for one that has gone."""
     try:
-        return int(status_of(thread)["Uid"].split()[1])
+        return int(status(thread)[b"Uid"].split()[1])
     except OSError:
         return None
-
-
-def status_of(thread: int) -> dict[str, str]:
-    """/proc/PID/status, by name. The kernel escapes line ends in the first line, which is Name."""
-    text = (PROC / str(thread) / "status").read_text(errors="backslashreplace")
-    pairs = (line.partition(":") for line in text.split("\n"))
-    return {name: value.strip() for name, _, value in pairs}
 
 
 def start_of(thread: int) -> int:

@@ -20,8 +20,8 @@ import trio
 from cuse_crypto.board import Board
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse.node import Attributes
-from cuse_crypto.hardening import kernel, privileges, secrets
-from cuse_crypto.linux import processes
+from cuse_crypto.hardening import privileges, secrets
+from cuse_crypto.linux import credentials, processes
 from cuse_crypto.status.mount import SUBTYPE, prepare, remove, sweep
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _live(
         link = _settle_in(folder, link)
         if link.recv(10):
             if sandbox:
-                privileges.keep({privileges.CAP_SYS_ADMIN, privileges.CAP_IPC_LOCK})
+                privileges.keep({credentials.CAP_SYS_ADMIN, credentials.CAP_IPC_LOCK})
             status = _keep(folder, link, lambda: _serve(folder, board, attributes, link, sandbox))
     except BaseException:
         log.exception("the status process")
@@ -144,7 +144,7 @@ def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
     # It ends with the front end, which may have something to do before.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, PARENT_ENDED)
+    credentials.prctl(credentials.PR_SET_PDEATHSIG, PARENT_ENDED)
     os.setpgid(0, 0)
     os.nice(NICE)
     with open("/proc/self/comm", "w") as comm:
@@ -208,7 +208,7 @@ async def _main(pyfuse3: object, scope: object) -> None:
 
 def _confine(sandbox: bool) -> None:
     """Nothing but to mount and unmount, from now on."""
-    locking = [privileges.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
+    locking = [credentials.CAP_IPC_LOCK] * (sandbox and secrets.no_swap())
     if sandbox:
-        privileges.keep({*locking, privileges.CAP_SYS_ADMIN})
+        privileges.keep({*locking, credentials.CAP_SYS_ADMIN})
     secrets.no_dump()

@@ -20,7 +20,8 @@ from cuse_crypto.board import (
     Board,
     Seat,
 )
-from cuse_crypto.linux.proc import name_of, start_of, status_of
+from cuse_crypto.linux.proc import name_of, start_of
+from cuse_crypto.linux.task import status
 
 APIS: dict[str, tuple[Ioctl, ...]] = {
     "cryptodev": ioctls.IOCTLS,
@@ -109,7 +110,7 @@ def opener_of(seat: Seat) -> Opener:
     try:
         if _began(start_of(seat.thread)) > seat.began:
             return Opener(seat.thread, "-")
-        pid = int(status_of(seat.thread)["Tgid"])
+        pid = int(status(seat.thread)[b"Tgid"])
         return Opener(pid, name_of(pid))
     except (OSError, KeyError):
         return Opener(seat.thread, "-")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 
 from cuse_crypto.board import DROPPED, TRACE, Board, RingReader
-from cuse_crypto.linux.proc import status_of
+from cuse_crypto.linux.task import status
 from cuse_crypto.status.events import Record, event_of, load
 from cuse_crypto.status.lines import line_of
 from cuse_crypto.status.wishes import Wishes
@@ -221,6 +221,6 @@ def _end(record: Record) -> int:
 
 def _process_of(thread: int) -> int:
     try:
-        return int(status_of(thread)["Tgid"])
+        return int(status(thread)[b"Tgid"])
     except (OSError, KeyError):
         return thread

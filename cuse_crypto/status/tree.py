@@ -17,7 +17,8 @@ import trio
 
 from cuse_crypto.board import Board
 from cuse_crypto.fuse.node import Attributes
-from cuse_crypto.linux.proc import status_of
+from cuse_crypto.linux.proc import masks
+from cuse_crypto.linux.task import status
 from cuse_crypto.status import texts
 from cuse_crypto.status.streams import Stream, Streams
 from cuse_crypto.status.wishes import WishError, Wishes
@@ -240,7 +241,7 @@ def _is_signalled(process: int) -> bool:
     """Whether a signal waits for the process, or for one that it has started: descriptors are
     inherited. True for one that has gone: nobody knows who reads then."""
     try:
-        if _has_signal(status_of(process)):
+        if _has_signal(status(process)):
             return True
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
@@ -250,12 +251,11 @@ def _is_signalled(process: int) -> bool:
 
 def _is_signalled_child(process: str) -> bool:
     try:
-        return _has_signal(status_of(int(process)))
+        return _has_signal(status(int(process)))
     except OSError:
         return False
 
 
-def _has_signal(status: dict[str, str]) -> bool:
-    masks = {name: int(status[name], 16) for name in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn")}
-    pending = masks["SigPnd"] | masks["ShdPnd"]
-    return bool(pending & ~(masks["SigBlk"] | masks["SigIgn"]))
+def _has_signal(found: dict[bytes, bytes]) -> bool:
+    pending = masks(found, b"SigPnd", b"ShdPnd")
+    return bool(pending & ~masks(found, b"SigBlk", b"SigIgn"))

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +26,6 @@ INT, CHLD, KILL = 1 << signal.SIGINT - 1, 1 << signal.SIGCHLD - 1, 1 << signal.S
     ],
 )
 def test_who_dies(
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     pending: int,
     handled: int,
@@ -35,11 +33,8 @@ def test_who_dies(
     dying: bool,
 ) -> None:
     """A tracer may withhold any signal but SIGKILL."""
-    status = tmp_path / "1" / "status"
-    status.parent.mkdir()
-    masks = f"SigPnd:\t0\nShdPnd:\t{pending:x}\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t{handled:x}\n"
-    status.write_text(f"Name:\tcat\nTracerPid:\t{tracer}\n{masks}")
-    monkeypatch.setattr(proc, "PROC", tmp_path)
+    found = {b"ShdPnd": b"%x" % pending, b"SigCgt": b"%x" % handled, b"TracerPid": b"%d" % tracer}
+    monkeypatch.setattr(proc, "status", lambda thread: found)
     assert proc.is_dying(1) is dying
 
 
