@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cuse_crypto.errors import Failure
 from cuse_crypto.hardening import privileges
-from cuse_crypto.linux import credentials, mounts
+from cuse_crypto.linux import credentials, mounts, task
 from cuse_crypto.linux.libc import checked, libc, syscall
 
 DEV = Path("/dev")
@@ -38,7 +38,6 @@ CLONE_SETTING = Path("/proc/sys/kernel/unprivileged_userns_clone")
 APPARMOR_SETTING = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 COUNT_SETTING = Path("/proc/sys/user/max_user_namespaces")
 MOUNTS_SETTING = Path("/proc/sys/user/max_mnt_namespaces")
-YAMA_SETTING = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 
 def enter() -> None:
@@ -46,7 +45,7 @@ def enter() -> None:
 
     Only for a process of one thread. Failure in one line where the machine forbids it.
     """
-    if YAMA_SETTING.exists() and YAMA_SETTING.read_text().strip() == "3":
+    if task.yama_scope() == 3:
         raise Failure(
             "kernel.yama.ptrace_scope is 3: the memory of callers is closed to everybody; "
             "set it to 1 at boot"

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import resource
 import socket
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,13 @@ from cuse_crypto.cli.signals import until_signalled
 from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.hardening.caretaker import Caretaker, removing
 from cuse_crypto.hardening.file_sender import sending
+from cuse_crypto.linux import processes
 from cuse_crypto.wire.address import Address
 
 log = logging.getLogger(__name__)
 
 DESCRIPTORS = 65536
-"""A connection through shared memory has four."""
+"""For all connections that may be, each of which has four through shared memory."""
 
 
 @click.command("backend", cls=OfInstance, instance="instance")
@@ -91,17 +91,8 @@ def command(
         lists = _lists(stack, address)
         options["parent"] = follow_parent(with_parent)
         supervisor = stack.enter_context(contextlib.closing(notify.Supervisor()))
-        _have_descriptors()
+        processes.allow_descriptors(DESCRIPTORS)
         trio.run(_serve, address, caretaker, lists, supervisor, options)
-
-
-def _have_descriptors() -> None:
-    """For all connections that may be: the usual limit of a process is half of what they take."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _lists(stack: contextlib.ExitStack, address: Address) -> socket.socket | None:

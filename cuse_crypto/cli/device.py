@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import resource
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -34,6 +33,7 @@ from cuse_crypto.cli.supervised import supervised
 from cuse_crypto.errors import Failure
 from cuse_crypto.fuse import claim
 from cuse_crypto.hardening import exit_monitor as monitor
+from cuse_crypto.linux import processes
 from cuse_crypto.wire.address import Address
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds for a back end to say who it is, where others wait for something else."""
+DESCRIPTORS = 16384
+"""Of all workers that may be, those that hang among them."""
 END = 0.5
 """Seconds for workers to end, once the node is gone."""
 
@@ -94,8 +96,7 @@ def command(
     follow_parent(with_parent)
     if exit_monitor >= 0:
         monitor.start(exit_monitor)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    processes.allow_descriptors(DESCRIPTORS)
     options["supervisor"] = with_parent
     # Before there are keys.
     nursery = _nursery(options)

@@ -273,8 +273,9 @@ class Server:
         for uid in found.by_user.keys() - turns.restricted.keys():
             log.warning("uid %d: memory that does not come holds a worker", uid, extra={"uid": uid})
         self.hung = found.callers
-        by_user, in_turn, slow, _, waits = found
-        self.crew.replace(min(by_user.total() + waits.total(), self._most_hung))
-        for message in turns.update(by_user, in_turn, slow, time.monotonic(), waits):
+        idle = found.by_user.total() + found.waits.total()
+        self.crew.replace(min(idle, self._most_hung))
+        seen = found.by_user, found.in_turn, found.slow, found.waits
+        for message in turns.update(*seen, time.monotonic()):
             self.crew.carry(partial(Worker.serve_later, message=message, in_turn=True))
         return bool(turns.restricted) or any(worker.serving for worker in self._workers)

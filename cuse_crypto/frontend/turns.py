@@ -101,8 +101,8 @@ class Turns:
         hung: Mapping[int, int],
         in_turn: Counter[int],
         slow: set[int],
+        waits: Collection[int],
         now: float,
-        waits: Collection[int] = (),
     ) -> list[bytes]:
         """What the watchdog sees: by user, workers that hang, and those among them that have begun
         a turn; users with too many slow copies; users whose ioctls wait for a session. Returns

@@ -226,7 +226,7 @@ class Worker(Inode):
         except AlreadyReplied:
             error = errno.EINTR
         except Exception as failure:
-            error = self._errno_of(failure)
+            error = errno_of(failure)
         self._reply(request, error, body)
         if self._released:
             file, self._released = self._released, None
@@ -235,13 +235,6 @@ class Worker(Inode):
                 crew.carry(partial(Worker.release, file=file))
             else:
                 self.release(file)
-
-    def _errno_of(self, failure: Exception) -> int:
-        """As ``errno_of``; that the memory of a caller has gone with it is nothing to log."""
-        current = self._current
-        if isinstance(failure, Unreachable) and current and current.is_abandoned():
-            return errno.EINTR
-        return errno_of(failure)
 
     def _enter(self, request: Request, known: bool) -> None:
         """Into the table; AlreadyReplied if it was laid aside, and is gone meanwhile."""

@@ -5,7 +5,6 @@ It knows nothing but the path, and hears nothing but the end of its owner, howev
 
 import contextlib
 import os
-import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,12 +52,7 @@ def removing(path: Path) -> Iterator[Caretaker]:
 
 
 def _serve(path: Path, reading: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A terminal's are for the owner, whose end is what counts.
-        signal.signal(number, signal.SIG_IGN)
-    silent = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
-        os.dup2(silent, fd)
+    processes.serve_in_background()
     watched = b"".join(iter(lambda: os.read(reading, _IDENTITY.size), b""))
     if watched and watched == _identity(path):
         path.unlink()

@@ -9,7 +9,7 @@ import signal
 from typing import NoReturn
 
 from cuse_crypto.hardening import privileges
-from cuse_crypto.linux import credentials
+from cuse_crypto.linux import credentials, processes
 
 
 def start(descriptor: int) -> None:
@@ -30,14 +30,10 @@ def _live(descriptor: int, parent: int) -> NoReturn:
     import setproctitle
 
     setproctitle.setproctitle("cuse-crypto exit-monitor")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    processes.serve_in_background()
     # Before the next line, which a change of capabilities may undo.
     privileges.keep()
     credentials.prctl(credentials.PR_SET_PDEATHSIG, signal.SIGKILL)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
-        os.dup2(nothing, fd)
     kept = os.dup2(descriptor, 3)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
     while os.getppid() == parent:

@@ -6,7 +6,6 @@ It hears nothing from that one but its end. Each time that the file changes, it 
 import contextlib
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,12 +63,7 @@ def _serve(
     frame: Framing,
     sock: socket.socket,
 ) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A terminal's are for the other process, whose end is what counts.
-        signal.signal(number, signal.SIG_IGN)
-    silent = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
-        os.dup2(silent, fd)
+    processes.serve_in_background()
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while not poll.poll(PAUSE * 1000):

@@ -16,8 +16,7 @@ from cuse_crypto.linux.credentials import (
 
 CHANGE_USER = CAP_SETGID, CAP_SETUID
 CALLERS = CAP_SYS_PTRACE, CAP_DAC_OVERRIDE
-"""To reach the memory of callers of all users, their /proc/PID/syscall, which is closed to other
-users, and the socket of a back end of another user."""
+"""To reach the memory of callers of all users, and the socket of a back end of another user."""
 _LAST = Path("/proc/sys/kernel/cap_last_cap")
 
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import resource
 import select
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from cuse_crypto.linux.proc import start_of, state
@@ -45,6 +47,29 @@ def is_alive(process: Identity) -> bool:
         return start_of(process.pid) == process.start and state(process.pid) not in ("Z", "")
     except OSError:
         return False
+
+
+def allow_descriptors(wanted: int) -> None:
+    """Raise the soft limit of open descriptors to ``wanted``, as far as the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        # Refused where the hard limit is above fs.nr_open.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def serve_in_background(streams: Collection[int] = range(3)) -> None:
+    """For a child that another process ends: without these standard streams, and deaf to what ends
+    a program in a terminal.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in streams:
+        os.dup2(nothing, fd)
+    if nothing not in streams:
+        os.close(nothing)
 
 
 def wait_for_end(child: int, seconds: float) -> bool:

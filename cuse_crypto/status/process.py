@@ -136,14 +136,9 @@ def _settle_in(folder: Path, link: socket.socket) -> socket.socket:
     import setproctitle
 
     setproctitle.setproctitle(f"cuse-crypto status-tree {folder}")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1):
-        os.dup2(nothing, number)
+    processes.serve_in_background(streams=(0, 1))
     low = os.dup2(link.detach(), 3)
     os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
-    # It ends with the front end, which may have something to do before.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     credentials.prctl(credentials.PR_SET_PDEATHSIG, PARENT_ENDED)
     os.setpgid(0, 0)
     os.nice(NICE)

@@ -60,27 +60,27 @@ def test_too_many_wait(monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -
 def test_one_that_hangs_begins_nothing_more() -> None:
     turns = Turns(8, 4)
     hung = Counter({ONE: HUNG})
-    assert turns.update(hung, NOBODY, set(), 0.0) == []
+    assert turns.update(hung, NOBODY, set(), (), 0.0) == []
     assert turns.hangs(ONE)
     assert begin(turns, ONE, 1) == [False]
     assert begin(turns, TWO, 2) == [True]
-    assert turns.update(NOBODY, NOBODY, set(), 1.0) == [message(ONE, 1)]
+    assert turns.update(NOBODY, NOBODY, set(), (), 1.0) == [message(ONE, 1)]
     assert not turns.hangs(ONE)
 
 
 def test_a_restriction_ends() -> None:
     turns = Turns(8, 1)
-    turns.update(NOBODY, NOBODY, {ONE}, 0.0)
+    turns.update(NOBODY, NOBODY, {ONE}, (), 0.0)
     assert begin(turns, ONE, 1, 2, 3) == [True, False, False]
-    assert turns.update(NOBODY, NOBODY, set(), PENALTY / 2) == []
-    released = turns.update(NOBODY, NOBODY, set(), PENALTY)
+    assert turns.update(NOBODY, NOBODY, set(), (), PENALTY / 2) == []
+    released = turns.update(NOBODY, NOBODY, set(), (), PENALTY)
     assert released == [message(ONE, 2), message(ONE, 3)]
     assert not turns.restricted
 
 
 def test_restricted_users_share_in_rotation() -> None:
     turns = Turns(8, 2)
-    turns.update(NOBODY, NOBODY, {ONE, TWO}, 0.0)
+    turns.update(NOBODY, NOBODY, {ONE, TWO}, (), 0.0)
     assert begin(turns, ONE, 1, 2, 3, 4) == [True, True, False, False]
     assert begin(turns, TWO, 5, 6) == [False, False]
     assert begin(turns, THREE, 7, 8, 9) == [True, True, True]
@@ -91,20 +91,20 @@ def test_restricted_users_share_in_rotation() -> None:
 def test_those_that_hang_do_not_use_up_the_share() -> None:
     turns = Turns(8, 1)
     assert begin(turns, ONE, 1) == [True]
-    turns.update(Counter({ONE: 1}), Counter({ONE: 1}), set(), 0.0)
-    turns.update(Counter({ONE: 1}), Counter({ONE: 1}), {TWO}, 0.0)
+    turns.update(Counter({ONE: 1}), Counter({ONE: 1}), set(), (), 0.0)
+    turns.update(Counter({ONE: 1}), Counter({ONE: 1}), {TWO}, (), 0.0)
     assert begin(turns, TWO, 2, 3) == [True, False]
 
 
 def test_shares_shrink_with_the_users_that_hang() -> None:
     turns = Turns(8, 4)
-    turns.update(Counter({ONE: 1, TWO: 1}), NOBODY, set(), 0.0)
+    turns.update(Counter({ONE: 1, TWO: 1}), NOBODY, set(), (), 0.0)
     assert begin(turns, THREE, 1, 2, 3) == [True, True, False]
 
 
 def test_nobody_restricted_begins_where_too_many_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_HUNG", 1)
     turns = Turns(8, 4)
-    turns.update(Counter({ONE: 1}), NOBODY, {TWO}, 0.0)
+    turns.update(Counter({ONE: 1}), NOBODY, {TWO}, (), 0.0)
     assert begin(turns, TWO, 1) == [False]
     assert begin(turns, THREE, 2) == [True]
