@@ -92,6 +92,7 @@ def command(
     `cuse-crypto upgrade` starts the installed program anew in the same process: whoever has the
     node open does not notice.
     """
+    renewal.arrived()
     set_up_process("device", verbose, device=options["name"])
     follow_parent(with_parent)
     if exit_monitor >= 0:

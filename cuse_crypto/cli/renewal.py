@@ -1,5 +1,6 @@
 """A front end that becomes a newer program, in the same process, with all that is open."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -14,6 +15,8 @@ PROGRAM = [sys.executable, "-P", "-m", "cuse_crypto"]
 INHERIT, EXIT_MONITOR = "--inherit", "--exit-monitor"
 PATIENCE = 15
 """Seconds for it to say its version."""
+START = 20.0
+"""Seconds for it to be there in place of this one."""
 
 
 async def works() -> bool:
@@ -31,12 +34,26 @@ async def works() -> bool:
 
 
 def renew(descriptors: Mapping[str, int]) -> None:
-    """Start the same command once more, in this process; ``descriptors`` are for it."""
+    """Start the same command once more, in this process; ``descriptors`` are for it.
+
+    execve(2) waits for all other threads, and for ever where one comes to hang in a caller's memory
+    just then. A timer of the kernel's outlives execve: it ends this process, for another one to
+    take over, unless the new program is there in time and calls ``arrived``.
+    """
     # Until it can heed the signal, it must not die of the next one.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     # The exit monitor is there, and goes on.
     words = [word for word in sys.argv[1:] if not word.startswith((INHERIT, EXIT_MONITOR))]
     for name, fd in descriptors.items():
-        os.set_inheritable(fd, True)
-        words.append(f"{INHERIT}={name}={fd}")
+        # A worker that ends just now has closed its own.
+        with contextlib.suppress(OSError):
+            os.set_inheritable(fd, True)
+            words.append(f"{INHERIT}={name}={fd}")
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, START)
     os.execv(PROGRAM[0], [*PROGRAM, *words])
+
+
+def arrived() -> None:
+    """This is the new program, or one that replaces none."""
+    signal.setitimer(signal.ITIMER_REAL, 0)

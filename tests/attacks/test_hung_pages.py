@@ -277,6 +277,37 @@ def test_upgrade(
     assert any(pid != before for pid in device_processes(warm_device))
 
 
+def test_an_upgrade_during_which_a_thread_begins_to_hang(
+    open_device: Service, hang: Callable[..., Attacker]
+) -> None:
+    """After the last look at those that hang: the process ends, for its successor."""
+    attacker = hang(open_device.path, threads=1)
+    *_, victim, address = attacker.said
+    program = """
+import ctypes, sys, threading, time
+from cuse_crypto.cli import renewal
+
+def copy():
+    here = ctypes.create_string_buffer(1)
+    local = (ctypes.c_size_t * 2)(ctypes.addressof(here), 1)
+    remote = (ctypes.c_size_t * 2)(int(sys.argv[2]), 1)
+    ctypes.CDLL(None).process_vm_readv(int(sys.argv[1]), local, 1, remote, 1, 0)
+
+threading.Thread(target=copy, daemon=True).start()
+time.sleep(0.3)
+renewal.START = 0.5
+renewal.renew({})
+"""
+    front = subprocess.Popen([sys.executable, "-c", program, victim, address])
+    try:
+        eventually(lambda: proc.state(front.pid) == "Z")
+        assert proc.copied_from(front.pid) == {int(victim)}
+    finally:
+        attacker.close()
+        front.kill()
+        assert front.wait(30) < 0
+
+
 def test_an_upgrade_that_nobody_could_take_over(
     hang: Callable[..., Attacker], tmp_path: Path, node_kind: str
 ) -> None:

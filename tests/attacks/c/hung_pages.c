@@ -7,8 +7,9 @@
  * and all others wait for that session. With "slow" they do, too, and its memory comes: of each
  * mebibyte one page, after SLOW.
  *
- * Started by root, for the mount. Prints "hanging N" once N threads are in their ioctl. A line on
- * standard input has the server answer; then a line "N done" follows. Killed, it leaves the server.
+ * Started by root, for the mount. Prints "hanging N PID ADDRESS" once N threads are in their ioctl:
+ * one more page, at that address, does not come. A line on standard input has the server answer;
+ * then a line "N done" follows. Killed, it leaves the server.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -272,6 +273,7 @@ int main(int count, char **words)
     unsigned threads;
     pid_t server;
     char line[16];
+    void *spare;
 
     if (count != 5)
         return 2;
@@ -300,7 +302,9 @@ int main(int count, char **words)
     for (int tenths = 0; begun < threads && tenths < 10; tenths++)
         usleep(100000);
     usleep(100000);
-    printf("hanging %u\n", begun - done);
+    spare = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, (MOST - 1) * PAGE);
+    madvise(spare, PAGE, MADV_RANDOM);
+    printf("hanging %u %d %zu\n", begun - done, getpid(), (size_t)spare);
     if (!fgets(line, sizeof(line), stdin))
         pause();
     kill(server, SIGUSR1);
