@@ -109,7 +109,7 @@ class Board:
         return facts
 
     def hire(self) -> int:
-        """The number of a region, from 0, which nobody else has. For several threads."""
+        """The number of a region, from 0, which no other worker has. For several threads."""
         with contextlib.suppress(IndexError):
             return self._left.pop()
         number = next(self._hired)

@@ -283,7 +283,7 @@ def test_half_a_message_and_gone(backend: Backend, peer: Peer) -> None:
 def test_a_session_ends_when_its_operation_is_done(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another queue of the guest ends it: what the engine closes may be used by nobody any more."""
+    """Another queue of the guest ends it: what the engine closes is not used any more."""
     guest, closed = Guest(OpensslEngine()), threading.Event()
     guest.open(1)
     guest.new_session(1, 1, (11, 0), Keys(bytes(16), b""))

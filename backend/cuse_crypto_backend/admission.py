@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 QUIET = 60.0
 """Seconds in which the same reason for a refusal is not told again."""
 MOST = 32
-"""So many different reasons are told in that time."""
+"""Different reasons that are told in that time."""
 
 
 class Peer(NamedTuple):
@@ -38,13 +38,13 @@ class Peer(NamedTuple):
 
     @classmethod
     def alone(cls, kind: str, number: object, name: str, is_known: bool = True) -> "Peer":
-        """One with nobody else beside it."""
+        """One that shares nothing with another peer."""
         key = kind, number
         return cls(key, name, key, key, is_known)
 
 
 ANYONE = Peer.alone("test", 0, "anyone")
-"""Where nobody asks."""
+"""For a Channel without an Admission."""
 
 
 class Admission:

@@ -28,7 +28,7 @@ ALL_SESSIONS = 2 * MAX_SESSIONS
 """Of all guests: one owner alone may have half of these, see shares. A session takes up to 6 KB."""
 PLACE_SIZE = 16
 Identity = Hashable
-"""Who somebody is, by the kernel's word or a certificate; never by its own."""
+"""Who a peer is, by the kernel's word or a certificate; never by its own."""
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class Guest:
                 self._sessions -= len(file.sessions)
                 self._held.sessions.give(self._owner, len(file.sessions))
                 self._held.files.give(self._owner)
-        # Nobody knows it any more, and to end many sessions takes long.
+        # Outside of the lock: to end many sessions takes long, and no queue finds them any more.
         if file:
             file.close()
 
@@ -145,7 +145,7 @@ class Guest:
         algorithms = Algorithms(cipher, mac)
         with self._lock:
             self.end_session(handle, ses)
-            # Anew: another queue may have released it meanwhile.
+            # Once more: another queue may have released it meanwhile.
             file = self._file(handle)
             full = self._sessions >= MAX_SESSIONS
             if full or not self._held.sessions.take(self._owner):

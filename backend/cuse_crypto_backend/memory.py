@@ -1,8 +1,8 @@
 """Memory for messages under way, of which each owner has a share.
 
 A connection has memory for small messages. For a longer one it reserves all that the message will
-take before it reads the rest, so that the peer has to wait (backpressure); whoever waits holds
-nothing that others wait for.
+take before it reads the rest, so that the peer has to wait (backpressure). A connection
+that waits holds nothing that others wait for.
 """
 
 import threading
@@ -134,7 +134,7 @@ class Holding:
             self._memory.changed.notify_all()
 
     def end(self) -> None:
-        """Wake whoever waits here, from any thread."""
+        """Wake the thread that waits here, from any other."""
         with self._memory.changed:
             self._ended = True
             self._memory.changed.notify_all()

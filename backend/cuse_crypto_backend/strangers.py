@@ -4,8 +4,8 @@ Where none is left, the oldest one makes room: the oldest of the newcomer's addr
 of its own, else the oldest of the address that has most. One that is older than GRACE is taken for
 silent. If it is younger, connections come faster than they are greeted: then chance decides between
 it and the newcomer, which is refused the more likely, the younger the other is (random early drop,
-as MaxStartups of sshd_config(5)). That slows a flood down, and leaves whoever has a place the time
-to be greeted.
+as MaxStartups of sshd_config(5)). That slows a flood down, and leaves a connection that has a place
+the time to be greeted.
 """
 
 import ipaddress

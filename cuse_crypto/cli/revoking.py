@@ -60,7 +60,7 @@ def _before(folder: Path) -> tuple[int, list[x509.RevokedCertificate]]:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    """At once, for somebody may be reading it."""
+    """In one step: a back end may be reading it."""
     partial = path.with_name(path.name + ".new")
     try:
         partial.write_bytes(content)

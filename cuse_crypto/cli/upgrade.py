@@ -39,8 +39,8 @@ def command(names: tuple[str, ...]) -> None:
 
 
 def _serving() -> dict[str, Server]:
-    """By the word of what nobody but their owner can write: a name or a command line anybody can
-    have.
+    """As recorded where only their owner can write. Any process can have their name and command
+    line.
     """
     try:
         return servers()

@@ -97,7 +97,8 @@ class AsyncCalls(CryptCalls):
             return file.jobs[0]
 
     def _take(self, file: OpenFile, job: Job) -> bool:
-        """Whether it is still the oldest: then it is nobody else's, and noted until it is fetched.
+        """Whether it is still the oldest: then no other thread has it, and it is noted until it is
+        fetched.
 
         No caller's memory is touched under the lock, for that may take as long as the caller likes.
         """

@@ -53,7 +53,7 @@ class AuthCalls(CryptCalls):
             cipher = session.cipher
             if op.op not in (Cop.ENCRYPT, Cop.DECRYPT) or cipher is None:
                 raise OSError(errno.EINVAL, "no operation, or no cipher")
-            # Whatever becomes of it: the IV is loaded, and the hash begins anew (driver).
+            # Also where it fails: the IV is loaded, and the hash starts afresh (driver).
             session.iv = bytes(self._view[_IV : _IV + session.iv_size])
             session.hashing = session.doubtful = False
             if srtp:

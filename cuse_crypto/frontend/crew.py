@@ -44,7 +44,7 @@ class Crew:
         self.is_full = False
         """One more than the limit has been hired, for all others were stuck: see ``carry``."""
         self.pile: deque[Work] = deque()
-        """What waits for whoever has time."""
+        """What waits for the next worker that has time."""
         self.surplus: list[None] = []
         """One item for each worker that has to end. To append and to pop is atomic."""
         self._base, self._extra = limit, 0
@@ -94,7 +94,7 @@ class Crew:
         self.is_full = self.size > self._limit
 
     def replace(self, hung: int) -> None:
-        """So many workers hang. In trio's thread."""
+        """``hung`` workers hang. In trio's thread."""
         if hung == self._extra:
             return
         self._extra = hung

@@ -142,8 +142,8 @@ class Session:
         return copies
 
     def end(self, wait: bool = True) -> None:
-        """Forget it, once what is done with it is done; whoever does it forgets it where this does
-        not ``wait``.
+        """Forget it, once no operation with it is under way. Where this does not ``wait``, the end
+        of that operation does.
         """
         self.ended, self.short = True, 0
         if wait:
@@ -155,8 +155,8 @@ class Session:
     def wipe_if_free(self) -> None:
         """Forget it, unless an operation is under way, at whose end this is called again.
 
-        For whoever has released ``lock`` and then finds that it has ``ended``: of that one and of
-        ``end``, at least the later one finds the lock free.
+        For a thread that has released ``lock`` and then finds that it has ``ended``: of that thread
+        and the one in ``end``, at least the later one finds the lock free.
         """
         if self.lock.acquire(blocking=False):
             if not self._wiped:

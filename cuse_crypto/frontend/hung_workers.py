@@ -6,7 +6,7 @@ them, and the kernel says that it copies. It counts as such until that request i
 pages like that may follow. It hangs, too, when it waits for a session whose operation hangs so.
 
 One that has waited as long for a session whose operation goes on *waits*: no memory is the reason,
-but it serves nobody else.
+but it serves no other caller.
 """
 
 from collections import Counter
@@ -64,7 +64,7 @@ class Copy(NamedTuple):
     caller: Caller
     """Read with ``unique``: what the worker serves later may be another user's."""
     looks: int
-    """So many ticks in a row."""
+    """Ticks in a row."""
     hangs: bool = False
 
 
@@ -156,7 +156,7 @@ class HungWorkers:
         return (many & before) | self._users_with(HUNG, old)
 
     def _users_with(self, number: int, workers: Sequence[Suspect]) -> set[int]:
-        """Users for whom so many of the workers copy, by the word of the kernel."""
+        """Users for whom at least ``number`` of the workers copy, by the word of the kernel."""
         many = {uid for uid, count in self._users(workers).items() if count >= number}
         suspects = [worker for worker in workers if self._seen[worker].caller.uid in many]
         copies = self._users(worker for worker in suspects if self._copies(worker))

@@ -13,8 +13,8 @@ the end of the device, for the kernel lets all callers go then. claimed -> gone:
 ``finish``.
 
 ``dict.pop`` is atomic: of two that move a request out of a state, one succeeds. A claim is entered
-in ``claimed`` before it is taken out of ``waiting``: whoever has closed the table waits until
-``claimed`` is empty and knows then that no caller's memory is written any more.
+in ``claimed`` before it is taken out of ``waiting``: once the table is closed and ``claimed`` is
+empty, no caller's memory is written any more.
 
 A crash leaves no request answered twice: the kernel sends all that is unanswered to the successor,
 which finds in the redo log what was claimed and begun.
@@ -54,7 +54,7 @@ class InflightRequests:
         self.waiting[unique] = thread
 
     def take(self, unique: int) -> bool:
-        """Whether nobody else has it: then it is gone, and the caller of this answers."""
+        """Whether it was there: then it is gone, and the caller of this answers."""
         return self.waiting.pop(unique, None) is not None
 
     def thread(self, unique: int) -> int | None:
@@ -109,7 +109,7 @@ class InflightRequest:
         return self._claimed
 
     def is_abandoned(self) -> bool:
-        """Nobody waits for the answer: another one has given it, or the caller dies."""
+        """No answer is waited for: another thread has given it, or the caller dies."""
         return self.unique in self._table.dying if self._claimed else self.is_gone
 
     def finish(self) -> None:

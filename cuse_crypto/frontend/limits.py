@@ -1,7 +1,7 @@
 """What one user may have at a node, so that others get their share.
 
-A user is the uid that opened the file, whoever uses it later. BUSY alone is of the caller's uid:
-see turns.
+A user is the uid that opened the file, not one that uses it later. BUSY alone is of the caller's
+uid: see turns.
 """
 
 import errno

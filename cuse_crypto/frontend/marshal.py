@@ -103,7 +103,7 @@ class Marshal:
         """Tell the back end that an open file is gone.
 
         It is told first: what it has of the file is room for others. An operation may be under way
-        whose caller was killed, and hang in its memory: nobody waits for that.
+        whose caller was killed, and hang in its memory: this does not wait for it.
         """
         file.released = True
         try:

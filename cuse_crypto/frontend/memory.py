@@ -164,7 +164,7 @@ class DirectMemory:
     def _failed(self, copied: int) -> None:
         error = _ffi.errno
         if copied < 0 and error == errno.ESRCH:
-            # It was killed, and let go; nobody is answered any more.
+            # The caller was killed, and has been answered.
             raise OSError(errno.EINTR, "the caller has gone")
         if copied < 0 and error in (errno.EPERM, errno.ENOSYS):
             raise Unreachable(f"process {self.pid}: errno {error}")

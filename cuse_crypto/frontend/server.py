@@ -192,10 +192,10 @@ class Server:
     async def stop(self) -> None:
         """Remove the node; within two times DRAIN, whatever hangs.
 
-        Nobody's memory is written once the kernel has let its caller go: what is claimed ends
-        before the node does. A write that hangs in a page is the exception. It has pinned the
-        memory as it was when it began, no other process has that, and what it writes there when the
-        page comes is the result that the caller has asked for, at the address that it has given.
+        No memory is written once the kernel has let its caller go: what is claimed ends before the
+        node does. A write that hangs in a page is the exception. It holds the address space of that
+        process and can reach no other; what it writes when the page comes is the result that the
+        caller has asked for, at the address that it has given.
         """
         await self.drain()
         self.inflight.close()
@@ -232,7 +232,7 @@ class Server:
         return True
 
     def _let_go(self, unique: int) -> None:
-        """Answer with EINTR whoever dies, or waits for a back end that is not there after a signal.
+        """EINTR for a caller that dies, or that waits after a signal for a missing back end.
 
         The driver heeds no signal, and programs do not expect EINTR.
         """

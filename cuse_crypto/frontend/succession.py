@@ -34,7 +34,7 @@ _DONE = layouts("FUSE_IOCTL")[1].bytes(protocol.fuse_ioctl_out(0))
 PATIENCE = 2.0
 """Seconds for a node that could not be taken over to go."""
 FATAL = 5
-"""So many front ends in a row may crash with one request, before it is taken for the reason."""
+"""Front ends in a row that crash with one request, before it is taken for the reason."""
 CORPSE = 0.2
 """Seconds for the threads of a predecessor to end that a page has woken."""
 _VECTOR = struct.Struct("=2Q")

@@ -155,7 +155,7 @@ class Worker(Inode):
                 queue.longest = 0
             needless = needless + 1 if readers else 0
             if needless > PATIENCE or len(readers) > 1:
-                # Whoever rests would be taken for one that still serves its last request.
+                # Before it rests, or it would be taken for one that still serves its last request.
                 needless, self.serving = 0, False
                 awake = crew.rest(self._bed)
         return True
@@ -193,7 +193,7 @@ class Worker(Inode):
             self._give_up(message)
 
     def _give_up(self, message: memoryview) -> None:
-        """Answer with EIO, if nobody else has answered."""
+        """Answer with EIO, if no other thread has answered."""
         log.exception("a bug, answered with EIO")
         unique, inflight = protocol.unique_of(message), self._inflight
         if inflight.take(unique) or inflight.claimed.pop(unique, None) is not None:

@@ -1,6 +1,6 @@
 """The right to serve ``/dev/NAME``, and who does it.
 
-A file for each name, in a folder that nobody but its owner can enter. An flock on the file is the
+A file for each name, in a folder that only its owner can enter. An flock on the file is the
 right: on the node or on what lies under it any user who can open that could take it. A process that
 serves writes into the file who it is, for `cuse-crypto upgrade`.
 
@@ -30,8 +30,8 @@ _SIZE = 256
 class Server(NamedTuple):
     """The process that serves a name, the ``generation``-th front end of its node.
 
-    The 0th is one that is starting, and cannot be told to upgrade. So many upgrades has one
-    ``refused``, because a thread hung in the memory of ``hung_uid``.
+    Generation 0 is one that is starting, and cannot be told to upgrade. ``refused``: upgrades that
+    it has refused, because a thread hung in the memory of ``hung_uid``.
     ``supervisor``, as far as it is one of this project's, has what the next front end takes over.
     """
 
@@ -43,7 +43,7 @@ class Server(NamedTuple):
 
     @property
     def is_dead(self) -> bool:
-        """Nobody serves it, nor will by taking over, though a thread that hangs has its right."""
+        """No process serves it or will take it over, though a thread that hangs has the right."""
         return not any(one and is_alive(one) for one in (self.process, self.supervisor))
 
 
@@ -58,7 +58,7 @@ def take(path: Path, end: Callable[[], None] = lambda: None) -> int:
                 # Two that find the same dead process would both take its right.
                 fcntl.flock(folder, fcntl.LOCK_EX)
                 fd = _locked(path, folder, end)
-                # With no name left it was removed by whoever had the lock before.
+                # With no name left, the process that had the lock before has removed it.
                 if os.fstat(fd).st_nlink:
                     return fd
                 os.close(fd)
@@ -75,7 +75,7 @@ def _locked(path: Path, folder: int, end: Callable[[], None]) -> int:
         server = _read(fd)
         os.close(fd)
         if server and server.is_dead:
-            # Whoever had the right has it to a file that has no name any more.
+            # The dead process keeps its right, to a file that has no name any more.
             os.unlink(path.name, dir_fd=folder)
             end()
             return _locked(path, folder, end)

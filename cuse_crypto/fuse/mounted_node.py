@@ -131,7 +131,7 @@ def sweep(path: Path) -> None:
     try:
         lock = claim.take(path, partial(_end, path))
     except Failure:
-        # It is being served, or nobody of this user's can have left anything.
+        # It is being served, or no front end of this user can have left anything.
         return
     _give_back(path, lock)
 

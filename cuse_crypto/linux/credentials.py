@@ -67,8 +67,8 @@ def become(
 
 
 def _enter(namespace: int) -> None:
-    """As that user already: whoever made the namespace may look at what root of another one does
-    there. All capabilities that this process has had end here.
+    """As that user already: the user who made the namespace may look at what root of another one
+    does there. All capabilities that this process has had end here.
     """
     set_capabilities(bits(CAP_SYS_ADMIN), bits(CAP_SYS_ADMIN))
     checked(libc.setns(namespace, _CLONE_NEWUSER))

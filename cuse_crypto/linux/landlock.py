@@ -18,7 +18,7 @@ _VERSION = 1
 _PATH_BENEATH = 1
 READ_FILE, WRITE_FILE, IOCTL_DEV = 1 << 2, 1 << 1, 1 << 15
 _FILES = (0, 13, 14, 15, 15, 16)
-"""So many rights of the file system has version 0, 1, ...; later ones have as many as the last."""
+"""Rights of the file system in version 0, 1, ...; later versions have as many as the last."""
 _ALL_TCP, _ALL_SCOPES = 0x3, 0x3
 _TCP_SINCE, _SCOPES_SINCE = 4, 6
 _RULESET = struct.Struct("=QQQ")

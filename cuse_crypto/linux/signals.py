@@ -61,7 +61,7 @@ def wait_child(seconds: float) -> None:
 
 
 class Deadline:
-    """SIGKILL for this process by its own timer: it needs nobody else to end it."""
+    """SIGKILL for this process by its own timer: no other process has to end it."""
 
     def __init__(self) -> None:
         """Not set yet. A timer is not inherited by fork(2)."""

@@ -64,7 +64,7 @@ class StatusProcess:
         return None if answer == READY else answer.decode() or "its process has died"
 
     async def ended(self) -> None:
-        """Wait until nobody serves the tree any more, nor will again."""
+        """Wait until no process serves the tree any more, nor will again."""
         fd = os.pidfd_open(self._pid)
         try:
             await trio.lowlevel.wait_readable(fd)

@@ -104,7 +104,7 @@ class Connection:
             self._keep_up(began, sent)
 
     def _keep_up(self, began: float, done: int) -> None:
-        """PeerSilent if the peer is too slow in what began then, with so many bytes ``done``."""
+        """PeerSilent if the peer is too slow in what began then, with ``done`` bytes done."""
         if self.rest and time.monotonic() - began > self.rest + done / RATE:
             raise PeerSilent(f"the peer is slower than {RATE >> 20} MiB/s")
 

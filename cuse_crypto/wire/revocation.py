@@ -44,7 +44,7 @@ class Certified(NamedTuple):
         names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         serial = certificate.serial_number
         name = str(names[0].value) if names else f"{serial:x}"
-        # Whoever wrote it may have had the log in mind.
+        # Its owner may have meant it for a reader of the log.
         shown = "".join(char if char.isprintable() else "?" for char in name)[:64]
         digest = hashlib.sha256(der).digest()
         return cls(certificate.issuer, serial, digest, certificate.not_valid_after_utc, shown)

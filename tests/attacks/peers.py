@@ -60,7 +60,7 @@ class Target:
     """A back end under attack."""
 
     started: ClassVar[list["Target"]] = []
-    """All that have been started, for whoever has to end them."""
+    """All that have been started, to be ended."""
 
     def __init__(self, listen: str, *words: str) -> None:
         self.service: Service = start("backend", "--listen", listen, "--engine", "openssl", *words)
@@ -114,7 +114,7 @@ def doing(work: threading.Event, *actions: threading.Thread) -> Iterator[None]:
 
 
 def is_ended(sock: socket.socket, seconds: float) -> bool:
-    """The peer ends the connection within so many seconds."""
+    """The peer ends the connection within ``seconds``."""
     sock.settimeout(seconds)
     try:
         while sock.recv(65536):

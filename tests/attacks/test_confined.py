@@ -1,4 +1,4 @@
-"""What somebody who has taken over the back end may try: all of it is refused by the kernel.
+"""What an attacker who has taken over the back end may try: the kernel refuses all of it.
 
 Each attempt is made inside of a process that is confined as the back end is.
 """

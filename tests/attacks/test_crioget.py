@@ -1,4 +1,4 @@
-"""CRIOGET makes a caller make a system call: nobody may become more by that, or stop others."""
+"""CRIOGET makes a caller make a system call: no caller becomes more by that, or stops others."""
 
 import os
 import signal

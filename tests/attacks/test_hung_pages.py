@@ -1,4 +1,4 @@
-"""Callers whose memory does not come: nobody else notices, and everything still ends."""
+"""Callers whose memory does not come: no other user notices, and everything still ends."""
 
 import os
 import re

@@ -97,7 +97,7 @@ SOURCES: Sources = {
 def test_silent_strangers(
     network: Target, pki: Pki, kept: list[socket.socket], sources: str, said: bytes
 ) -> None:
-    """As many as there are places, and more: they keep nobody out, and have no threads."""
+    """As many as there are places, and more: they keep no peer out, and have no threads."""
     tls, before = pki.credentials("web"), network.usage
     for number in range(700):
         kept.append(network.stranger(SOURCES[sources](number)))
@@ -213,7 +213,7 @@ def test_a_hello_that_takes_long(local: Target, kept: list[socket.socket]) -> No
 
 
 def test_another_authority_again_and_again(network: Target, pki: Pki, tmp_path: Path) -> None:
-    """They keep nobody out, and do not fill the log."""
+    """They keep no peer out, and do not fill the log."""
     foreign = Pki(tmp_path / "theirs")
     made = foreign.issue("web")
     (made / "ca.crt").write_bytes((pki.folder / "ca.crt").read_bytes())

@@ -110,7 +110,7 @@ static void odd_lengths(void)
 
 /* ---- after CIOCAUTHCRYPT ------------------------------------------------------------------- */
 
-/* What has come as far as being dispatched has loaded its IV, and its hash has begun anew. */
+/* What has come as far as being dispatched has loaded its IV, and started its hash afresh. */
 static void after_authcrypt(void)
 {
     uint8_t *data = out, *tag = out + 8192;
@@ -181,7 +181,7 @@ static void after_authcrypt(void)
     }
 }
 
-/* After a record a hash in steps begins anew, whether it was under way or not. */
+/* After a record a hash in steps starts afresh, whether it was under way or not. */
 static void steps_after_a_record(void)
 {
     static const __u32 stream_ciphers[] = {CRYPTO_AES_OFB, CRYPTO_AES_CTR, CRYPTO_AES_CFB};

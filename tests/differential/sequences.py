@@ -75,7 +75,7 @@ class Author:
     def place(self, at: int, size: int = 0) -> Place:
         """Mostly ``at``; else the last bytes of the memory, elsewhere in it, or a bad one."""
         kind = self.random.randrange(40)
-        # Of a long operation that meets a bad place, how far it comes is nobody's promise.
+        # Of a long operation that meets a bad place, how far it comes is not promised.
         if (kind == 0 and not self.large) or (self.clumsy and self.chance(4)):
             return self.bad_place()
         if kind == 1 and not self.large:

@@ -1,4 +1,4 @@
-"""The right to answer a request: one has it, whoever else wants it."""
+"""The right to answer a request: exactly one thread has it."""
 
 import errno
 import threading

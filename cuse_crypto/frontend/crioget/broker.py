@@ -6,11 +6,11 @@
       │                               └──that three times──> EOPNOTSUPP ──────┤
       └──off, no nursery──> EOPNOTSUPP                 its helper is dead: over
 
-Only this thread moves them. Whoever takes one out of the requests under way may answer it: this
-thread, or the watchdog, which sees in any state that the caller dies (EINTR). A place is held until
-the helper is dead, for it may hang in the caller's memory. That a helper has died is seen before
-its caller is answered: an execve(2) that this releases must not be seized late. If this process
-dies, callers that are not answered are asked for again by a successor, and helpers end by
+Only this thread moves them. Taking one out of the requests under way is the right to answer it:
+this thread does, or the watchdog, which sees in any state that the caller dies (EINTR). A place is
+held until the helper is dead, for it may hang in the caller's memory. That a helper has died is
+seen before its caller is answered: an execve(2) that this releases must not be seized late. If this
+process dies, callers that are not answered are asked for again by a successor, and helpers end by
 themselves.
 """
 
@@ -44,7 +44,7 @@ TRIES = 3
 """Helpers for one call, one after the other, that were not given the time to answer: others load
 this machine, or the caller's user kills them."""
 SWEPT = 64
-"""So many of a user's wait: those whose callers have died are looked for."""
+"""Each time that another SWEPT of a user wait, those whose callers have died are taken out."""
 PAUSE = 0.1
 """Seconds until another helper is ordered, when one could not be forked: the machine is full."""
 _TOLD = 1000
@@ -116,7 +116,7 @@ class Broker:
         self._pidfds: dict[int, _Helper] = {}
         """Helpers at work, by either descriptor."""
         self._busy: Counter[int] = Counter()
-        """So many of them are a user's."""
+        """Their number, by user."""
         self._told: set[tuple[int, str]] = set()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.epoll()

@@ -17,7 +17,7 @@ from cuse_crypto.linux.credentials import (
 from cuse_crypto.linux.ptrace import IOCTLS
 
 AUTO, UNFILTERED, OFF = "auto", "unfiltered", "off"
-"""``--crioget``: callers under the filter of their container too, those without any, nobody."""
+"""``--crioget``: callers under the filter of their container too, those without any, none."""
 _PAUSE = 0.00005
 
 

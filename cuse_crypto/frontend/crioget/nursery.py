@@ -1,5 +1,5 @@
-"""The process that forks helpers: started anew by the front end, so that nothing of that one's
-memory is in it, and with no descriptor but one socket.
+"""The process that forks helpers: a program of its own, so that nothing of the front end's memory
+is in it, with no descriptor but one socket.
 
 For each byte that it is sent it forks one helper, ahead of time, and sends two descriptors of it:
 the other end of its socket, and its pidfd. It ends with the front end.

@@ -95,7 +95,7 @@ class NurseryProcess:
         try:
             self._socket.send(message)
         except OSError:
-            # It has died; whoever orders a helper is told.
+            # It has died; the next order of a helper fails.
             return
 
 

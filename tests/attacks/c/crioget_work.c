@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * crioget_work DEVICE SECONDS: what a user does who attacks nobody: a session, ciphers, CRIOGET.
+ * crioget_work DEVICE SECONDS: what an ordinary user does: a session, ciphers, CRIOGET.
  * Writes how many rounds there were, how many failed, and the longest time of a round in ms.
  */
 #include "crioget.h"
